@@ -1,0 +1,1 @@
+"""Winning lottery tickets in deep generative models, in JAX."""

@@ -1,0 +1,1 @@
+"""Data sources as uint8 arrays, cached and device-resident."""

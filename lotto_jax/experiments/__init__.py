@@ -1,0 +1,1 @@
+"""Protocols of the paper, one file each."""

@@ -1,0 +1,1 @@
+"""Losses and their train steps, one file a family."""

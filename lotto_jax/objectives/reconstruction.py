@@ -1,0 +1,61 @@
+"""Reconstruction objective of autoencoders: mean squared error a pixel."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key, PyTree
+
+from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState, masked_update
+from lotto_jax.pruning import masks
+
+
+def to_unit(image: Array) -> Float[Array, "..."]:
+    """Uint8 images as float32 in [0, 1]."""
+    return image.astype(jnp.float32) / 255.0
+
+
+def make(
+    model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]
+) -> Objective:
+    """The objective of an autoencoder with components `encoder` and `decoder`.
+
+    Args:
+      model: called as `model(image, train)` on images in [0, 1], returns reconstructions.
+      optimizer: updates all params.
+      image_shape: (height, width, channels).
+    """
+
+    def init(key: Key[Array, ""]) -> TrainState:
+        variables = dict(model.init(key, jnp.zeros((1, *image_shape)), train=False))
+        params = variables.pop("params")
+        return TrainState(params, variables, optimizer.init(params), jnp.zeros((), jnp.int32), key)
+
+    def forward(params: PyTree, model_state: PyTree, image: Array, train: bool) -> tuple[Array, PyTree]:
+        return model.apply({"params": params, **model_state}, image, train=train, mutable=list(model_state))
+
+    def step(
+        state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
+        del key  # reconstruction has no noise
+        image = to_unit(batch.image)
+
+        def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
+            output, model_state = forward(masks.apply(params, mask), state.model_state, image, train=True)
+            return jnp.mean(jnp.square(output - image)), model_state
+
+        (loss, model_state), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
+        return TrainState(params, model_state, opt_state, state.step + 1, state.key), {"loss": loss}
+
+    def evaluate(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
+        image = to_unit(batch.image)
+        output = images(params, model_state, batch, key)
+        return {"reconstruction_loss": jnp.mean(jnp.square(output - image))}
+
+    def images(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
+        del key
+        output, _ = forward(params, model_state, to_unit(batch.image), train=False)
+        return jnp.clip(output, 0.0, 1.0)
+
+    return Objective(("encoder", "decoder"), init, step, evaluate, images, monitor="reconstruction_loss")

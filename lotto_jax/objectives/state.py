@@ -1,0 +1,66 @@
+"""What an objective hands to the training loop: the train state, and pure functions over it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
+
+from lotto_jax.pruning import masks
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Batch(NamedTuple):
+    """A batch as the data sources store it; objectives scale the images themselves."""
+
+    image: UInt8[Array, "batch height width channels"]
+    label: Int[Array, "batch"]
+
+
+class TrainState(NamedTuple):
+    """Everything a run is made of: restoring it continues the run bit for bit, and it is the rewind snapshot.
+
+    Attributes:
+      params: `{component: params}`, float32.
+      model_state: `{collection: {component: variables}}`: batch statistics, power-iteration vectors.
+      opt_state: optax state(s).
+      step: updates made so far.
+      key: the run's typed key. Batches and noise are functions of (key, step), so it never changes.
+    """
+
+    params: PyTree
+    model_state: PyTree
+    opt_state: PyTree
+    step: Int[Array, ""]
+    key: Key[Array, ""]
+
+
+class Objective(NamedTuple):
+    """A model with its losses, as pure functions of one ticket (the loop vmaps them over the ticket axis).
+
+    Attributes:
+      components: the keys of params, in the order of the data flow.
+      init: `key -> TrainState` at step 0.
+      step: `(state, mask, batch, key) -> (state, metrics)`: one update of every component. The mask multiplies into
+        params in every forward pass; gradients and updates of pruned entries are 0.
+      evaluate: `(params, model_state, batch, key) -> metrics`: means over the batch, with stored batch statistics.
+      images: `(params, model_state, batch, key) -> [batch, height, width, channels]` in [0, 1]: reconstructions of the
+        batch, or as many samples.
+      monitor: the metric of `evaluate` that results are judged by; lower is better.
+    """
+
+    components: tuple[str, ...]
+    init: Callable[[Key[Array, ""]], TrainState]
+    step: Callable[[TrainState, masks.Mask, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
+    evaluate: Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Metrics]
+    images: Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Float[Array, "batch height width channels"]]
+    monitor: str
+
+
+def masked_update(
+    optimizer: optax.GradientTransformation, grads: PyTree, opt_state: Any, params: PyTree, mask: masks.Mask
+) -> tuple[PyTree, Any]:
+    """One optimizer update that leaves pruned entries at exactly 0, whatever moments the optimizer carries for them."""
+    updates, opt_state = optimizer.update(masks.apply(grads, mask), opt_state, params)
+    return masks.apply(optax.apply_updates(params, updates), mask), opt_state

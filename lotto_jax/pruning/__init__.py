@@ -1,0 +1,1 @@
+"""Pruning as pure functions of pytrees; imports only JAX and NumPy (and jaxtyping for annotations)."""

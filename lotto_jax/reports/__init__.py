@@ -1,0 +1,1 @@
+"""results.csv to tables, figures, grids and report.html."""

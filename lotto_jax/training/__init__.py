@@ -1,0 +1,1 @@
+"""The scanned loop over the ticket axis and the mesh, and its checkpoints."""

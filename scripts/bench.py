@@ -1,0 +1,62 @@
+"""Benchmarks against named peers: `python scripts/bench.py NAME... [--json PATH]`.
+
+Each NAME is a module of scripts/benchmarks. Rows that need PyTorch use .venv-parity, which
+`scripts/test.sh --parity` makes; without it those rows say so.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts.benchmarks.common import Row  # noqa: E402  (the repository root must be importable first)
+
+
+def names() -> list[str]:
+    """Every benchmark: the modules of scripts/benchmarks that define `run`."""
+    paths = sorted((ROOT / "scripts" / "benchmarks").glob("*.py"))
+    return [path.stem for path in paths if "\ndef run()" in path.read_text()]
+
+
+def line(row: Row) -> str:
+    """One row of the printed table."""
+    value = "not measured" if row.value is None else f"{row.value:,.4g} {row.unit}"
+    ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
+    sign = ">=" if row.better == "higher" else "<="
+    target = "" if row.target is None else f"{sign} {row.target:g}"
+    verdict = {True: "met", False: "MISSED", None: ""}[row.met]
+    return f"{row.name:58} {value:>20}  {row.peer:42} {ratio:>8} {target:>9}  {verdict}".rstrip()
+
+
+def main() -> None:
+    """Run the named benchmarks and print their table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="+", choices=[*names(), "all"], metavar="NAME", help=", ".join(names()))
+    parser.add_argument("--json", type=Path, help="also write one JSON object a line to this file")
+    args = parser.parse_args()
+    chosen = names() if "all" in args.names else args.names
+
+    import jax
+
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}")
+    print(f"{'measurement':58} {'value':>20}  {'against':42} {'ratio':>8} {'target':>9}")
+    rows: list[Row] = []
+    for name in chosen:
+        for row in importlib.import_module(f"scripts.benchmarks.{name}").run():
+            print(line(row), flush=True)
+            rows.append(row)
+    if args.json:
+        objects = [{**row._asdict(), "met": row.met} for row in rows]
+        args.json.write_text("".join(json.dumps(o) + "\n" for o in objects))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Set up .venv if needed, then lint, type-check and test.
+#   scripts/test.sh [PYTEST ARGS]            the suite
+#   scripts/test.sh --parity [PYTEST ARGS]   comparisons with PyTorch peers, in .venv-parity
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source scripts/setup.sh
+export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+
+if [ "${1:-}" = --parity ]; then
+  shift
+  ensure_venv .venv-parity dev,parity
+  exec .venv-parity/bin/python -m pytest tests/parity "$@"
+fi
+ensure_venv .venv dev
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy
+exec .venv/bin/python -m pytest -n 2 --ignore=tests/parity "$@"

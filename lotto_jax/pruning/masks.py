@@ -91,9 +91,7 @@ def apply(params: Params, mask: Mask) -> Params:
       ValueError: if the mask does not fit, naming the leaf.
     """
     check(params, mask)
-    return jax.tree.map(
-        lambda p, m: jnp.where(m, p, jnp.zeros((), p.dtype)) if m.ndim else p, params, mask
-    )
+    return jax.tree.map(lambda p, m: jnp.where(m, p, jnp.zeros((), p.dtype)) if m.ndim else p, params, mask)
 
 
 def num_prunable(mask: Mask) -> int:

@@ -1,0 +1,130 @@
+"""Pruning: from scores and a mask to a smaller mask, exactly and without a sort."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Scalar
+
+from lotto_jax.pruning import masks, selection
+from lotto_jax.pruning.masks import Mask
+from lotto_jax.pruning.scores import Scores
+
+DECIMALS = 7  # of a fraction: what float32 resolves
+
+
+def _rounded_share(fraction: Float[Array, ""], count: Int[Array, ""]) -> Int[Array, ""]:
+    """round(fraction * count), half to even, exact for counts up to 2**31 though no 64-bit type may be enabled.
+
+    A float32 fraction is read as the decimal number it stands for: 0.1 is 0.1, not 0.100000001.
+    """
+    with jax.enable_x64(True):
+        decimal = jnp.rint(fraction.astype(jnp.float64) * 10**DECIMALS) / 10**DECIMALS
+        return jnp.rint(decimal * count.astype(jnp.float64)).astype(jnp.int32)
+
+
+def _check(scores: Scores, mask: Mask, **fractions: float | Array) -> None:
+    """Raise ValueError on what can be seen before running: structure, shapes, NaN and fractions that are not traced."""
+    masks.check(scores, mask)
+    for name, value in fractions.items():
+        if not isinstance(value, jax.core.Tracer) and not np.all(
+            (np.asarray(value) >= 0) & (np.asarray(value) <= 1)
+        ):
+            raise ValueError(f"{name} must lie in [0, 1], not {value}.")
+    for (path, score), m in zip(
+        jax.tree_util.tree_leaves_with_path(scores), jax.tree.leaves(mask), strict=True
+    ):
+        if m.ndim and not jnp.issubdtype(score.dtype, jnp.floating):
+            raise ValueError(
+                f"The scores at {masks.path_name(path)!r} are {score.dtype}, not floating point."
+            )
+        if m.ndim and not isinstance(score, jax.core.Tracer) and not isinstance(m, jax.core.Tracer):
+            if bool(jnp.any(jnp.isnan(score) & m)):
+                raise ValueError(
+                    f"The scores at {masks.path_name(path)!r} hold NaN; the network they come from has diverged."
+                )
+
+
+def _remove(scores: Scores, mask: Mask, k: Int[Array, ""]) -> Mask:
+    """Mask without its k lowest-scored kept entries, pooled over all prunable leaves."""
+    leaves, structure = jax.tree.flatten(mask)
+    values = jax.tree.leaves(scores)
+    where = [i for i, m in enumerate(leaves) if masks.is_prunable(m)]
+    removed = selection.lowest([values[i] for i in where], [leaves[i] for i in where], k)
+    for i, gone in zip(where, removed, strict=True):
+        leaves[i] = leaves[i] & ~gone
+    return structure.unflatten(leaves)
+
+
+@jax.jit
+def _global_prune(scores: Scores, mask: Mask, fraction: Float[Array, ""]) -> Mask:
+    return _remove(scores, mask, _rounded_share(fraction, masks.num_kept(mask)))
+
+
+@jax.jit
+def _layerwise_prune(scores: Scores, mask: Mask, fraction: Float[Array, ""]) -> Mask:
+    return jax.tree.map(lambda s, m: _global_prune(s, m, fraction), scores, mask)
+
+
+@jax.jit
+def _prune_to_sparsity(scores: Scores, mask: Mask, sparsity: Float[Array, ""]) -> Mask:
+    size = masks.num_prunable(mask)
+    target = _rounded_share(sparsity, jnp.int32(size))
+    return _remove(scores, mask, jnp.maximum(target - (size - masks.num_kept(mask)), 0))
+
+
+def global_prune(scores: Scores, mask: Mask, fraction: Scalar | float) -> Mask:
+    """Remove the lowest-scored `fraction` of the kept entries, pooled over all prunable leaves (the paper's IMP round).
+
+    Removes exactly `round(fraction * num_kept(mask))` entries (half to even); among equal scores the first ones, in leaf
+    order and then row-major. A pruned entry is never revived. O(n) per call, without a sort; jitted.
+
+    Args:
+      scores: float pytree with the structure of `mask`; higher = keep. Compared as float32. Inside a jit, where a
+        NaN cannot raise, it counts as the lowest score and is removed first.
+      mask: boolean pytree; scalar leaves stay as they are.
+      fraction: in [0, 1], may be traced; read to 7 decimals.
+
+    Returns:
+      The smaller mask.
+
+    Raises:
+      ValueError: if scores do not fit the mask, hold NaN (outside a jit) or the fraction is out of range.
+
+    >>> mask = ones(params)
+    >>> for _ in range(20):
+    ...     params = train(params, mask)
+    ...     mask = global_prune(magnitude(params), mask, 0.2)
+    """
+    _check(scores, mask, fraction=fraction)
+    return _global_prune(scores, mask, jnp.asarray(fraction, jnp.float32))
+
+
+def layerwise_prune(scores: Scores, mask: Mask, fraction: Scalar | float) -> Mask:
+    """As `global_prune`, but each prunable leaf loses `round(fraction * kept entries of that leaf)` of its own."""
+    _check(scores, mask, fraction=fraction)
+    return _layerwise_prune(scores, mask, jnp.asarray(fraction, jnp.float32))
+
+
+def prune_to_sparsity(scores: Scores, mask: Mask, sparsity: Scalar | float) -> Mask:
+    """Remove the lowest-scored kept entries until `round(sparsity * num_prunable(mask))` are pruned (one-shot pruning).
+
+    Arguments and errors as in `global_prune`. A mask that is already sparser is returned unchanged.
+    """
+    _check(scores, mask, sparsity=sparsity)
+    return _prune_to_sparsity(scores, mask, jnp.asarray(sparsity, jnp.float32))
+
+
+def random_like(key: Array, mask: Mask) -> Mask:
+    """A random mask with as many kept entries in every leaf as `mask` (its layer-wise sparsity, other positions).
+
+    Args:
+      key: a typed key.
+      mask: boolean pytree; scalar leaves stay as they are.
+    """
+    leaves, structure = jax.tree.flatten(mask)
+    keys = jax.random.split(key, len(leaves))
+    shuffled = [
+        jax.random.permutation(k, m.reshape(-1)).reshape(m.shape) if m.ndim else m
+        for k, m in zip(keys, leaves, strict=True)
+    ]
+    return structure.unflatten(shuffled)

@@ -36,21 +36,15 @@ def line(row: Row) -> str:
 
 def main() -> None:
     """Run the named benchmarks and print their table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "names", nargs="+", choices=[*names(), "all"], metavar="NAME", help=", ".join(names())
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", choices=[*names(), "all"], metavar="NAME", help=", ".join(names()))
     parser.add_argument("--json", type=Path, help="also write one JSON object a line to this file")
     args = parser.parse_args()
     chosen = names() if "all" in args.names else args.names
 
     import jax
 
-    print(
-        f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}"
-    )
+    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}")
     print(f"{'measurement':58} {'value':>20}  {'against':42} {'ratio':>8} {'target':>9}")
     rows: list[Row] = []
     for name in chosen:

@@ -15,9 +15,7 @@ def to_unit(image: Array) -> Float[Array, "..."]:
     return image.astype(jnp.float32) / 255.0
 
 
-def make(
-    model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]
-) -> Objective:
+def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]) -> Objective:
     """The objective of an autoencoder with components `encoder` and `decoder`.
 
     Args:
@@ -34,9 +32,7 @@ def make(
     def forward(params: PyTree, model_state: PyTree, image: Array, train: bool) -> tuple[Array, PyTree]:
         return model.apply({"params": params, **model_state}, image, train=train, mutable=list(model_state))
 
-    def step(
-        state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
         del key  # reconstruction has no noise
         image = to_unit(batch.image)
 

@@ -67,9 +67,7 @@ def check(params: Params, mask: Mask) -> None:
             f"The mask has a leaf {extra[0]!r} that params lack; make masks with ones(params) of the same network."
         )
     if missing := [name for name in expected if name not in found]:
-        raise ValueError(
-            f"The mask has no leaf {missing[0]!r}; make masks with ones(params) of the same network."
-        )
+        raise ValueError(f"The mask has no leaf {missing[0]!r}; make masks with ones(params) of the same network.")
     for name, leaf in found.items():
         if leaf.dtype != jnp.bool_:
             raise ValueError(f"The mask leaf {name!r} has dtype {leaf.dtype}, not bool (True = kept).")

@@ -26,17 +26,11 @@ def _check(scores: Scores, mask: Mask, **fractions: float | Array) -> None:
     """Raise ValueError on what can be seen before running: structure, shapes, NaN and fractions that are not traced."""
     masks.check(scores, mask)
     for name, value in fractions.items():
-        if not isinstance(value, jax.core.Tracer) and not np.all(
-            (np.asarray(value) >= 0) & (np.asarray(value) <= 1)
-        ):
+        if not isinstance(value, jax.core.Tracer) and not np.all((np.asarray(value) >= 0) & (np.asarray(value) <= 1)):
             raise ValueError(f"{name} must lie in [0, 1], not {value}.")
-    for (path, score), m in zip(
-        jax.tree_util.tree_leaves_with_path(scores), jax.tree.leaves(mask), strict=True
-    ):
+    for (path, score), m in zip(jax.tree_util.tree_leaves_with_path(scores), jax.tree.leaves(mask), strict=True):
         if m.ndim and not jnp.issubdtype(score.dtype, jnp.floating):
-            raise ValueError(
-                f"The scores at {masks.path_name(path)!r} are {score.dtype}, not floating point."
-            )
+            raise ValueError(f"The scores at {masks.path_name(path)!r} are {score.dtype}, not floating point.")
         if m.ndim and not isinstance(score, jax.core.Tracer) and not isinstance(m, jax.core.Tracer):
             if bool(jnp.any(jnp.isnan(score) & m)):
                 raise ValueError(

@@ -23,6 +23,4 @@ def random_scores(key: Key[Array, ""], params: Params) -> Scores:
     """
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    return structure.unflatten(
-        [jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
-    )
+    return structure.unflatten([jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])

@@ -39,9 +39,7 @@ def seconds(call: Callable[[], object], repeats: int = 7, warmup: int = 1) -> fl
     return interleaved({"": call}, repeats, warmup)[""]
 
 
-def interleaved(
-    calls: dict[str, Callable[[], object]], repeats: int = 7, warmup: int = 1
-) -> dict[str, float]:
+def interleaved(calls: dict[str, Callable[[], object]], repeats: int = 7, warmup: int = 1) -> dict[str, float]:
     """Median seconds of each call, timed in turn, so that drift of the machine hits all of them alike."""
     for call in calls.values():
         for _ in range(warmup):

@@ -43,9 +43,7 @@ def test_a_pruned_weight_is_exactly_zero_whatever_it_was(bad, dtype):
 
 def test_the_gradient_of_a_pruned_weight_is_zero():
     mask = {"kernel": jnp.asarray([[True, False]])}
-    grads = jax.grad(lambda p: jnp.sum(jnp.exp(pruning.apply(p, mask)["kernel"])))(
-        {"kernel": jnp.ones((1, 2))}
-    )
+    grads = jax.grad(lambda p: jnp.sum(jnp.exp(pruning.apply(p, mask)["kernel"])))({"kernel": jnp.ones((1, 2))})
     np.testing.assert_allclose(grads["kernel"], [[np.e, 0.0]], rtol=1e-6)
 
 

@@ -19,9 +19,7 @@ def oracle(scores, kept, k):
     flat = np.concatenate([np.asarray(s, np.float64).reshape(-1) for s in scores])
     alive = np.concatenate([np.asarray(m).reshape(-1) for m in kept])
     flat = np.where(np.isnan(flat), -np.inf, flat)
-    nan_first = np.where(
-        np.concatenate([np.isnan(np.asarray(s, np.float64)).reshape(-1) for s in scores]), 0, 1
-    )
+    nan_first = np.where(np.concatenate([np.isnan(np.asarray(s, np.float64)).reshape(-1) for s in scores]), 0, 1)
     order = np.lexsort((np.arange(flat.size), flat, nan_first))
     order = order[alive[order]]
     alive[order[:k]] = False
@@ -65,7 +63,8 @@ def problems(draw):
     flat = np.asarray(draw(st.lists(values, min_size=size, max_size=size)), np.float32)
     alive = np.asarray(draw(st.lists(st.booleans(), min_size=size, max_size=size)))
     cuts = np.cumsum([int(np.prod(s)) for s in SHAPES])[:-1]
-    scores = [jnp.asarray(f.reshape(s), dtype) for f, s in zip(np.split(flat, cuts), SHAPES, strict=True)]
+    with np.errstate(over="ignore"):  # float16 rounds large values to infinity
+        scores = [jnp.asarray(f.reshape(s), dtype) for f, s in zip(np.split(flat, cuts), SHAPES, strict=True)]
     kept = [a.reshape(s) for a, s in zip(np.split(alive, cuts), SHAPES, strict=True)]
     return scores, kept, draw(st.integers(0, 100)) / 100
 
@@ -138,7 +137,7 @@ def test_a_large_pool_is_split_exactly():
         pruned = np.asarray(pruning.global_prune(scores, mask, fraction)["kernel"]).reshape(-1)
         assert (~pruned).sum() == k
         if 0 < k < flat.size:
-            assert flat[~pruned].max() < flat[pruned].min()
+            assert flat[~pruned].max() <= flat[pruned].min()
 
 
 def test_twenty_rounds_compile_once_and_reach_the_papers_sparsity():
@@ -188,9 +187,7 @@ def test_nan_scores_raise_where_they_can_and_go_first_where_not():
     pruned = jax.jit(pruning.global_prune)(scores, mask, 0.25)
     np.testing.assert_array_equal(pruned["kernel"], [[True, False, True, True]])
     already = {"kernel": ~jnp.isnan(scores["kernel"])}  # a pruned NaN takes no part
-    np.testing.assert_array_equal(
-        pruning.global_prune(scores, already, 1 / 3)["kernel"], [[True, False, True, False]]
-    )
+    np.testing.assert_array_equal(pruning.global_prune(scores, already, 1 / 3)["kernel"], [[True, False, True, False]])
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])

@@ -1,0 +1,125 @@
+"""The configuration: every field with its default, in one place.
+
+A file in configs/ calls `default()`, sets what differs and returns it. The result is locked, so that a misspelled field
+is an error there and on the command line (`--config.imp.rounds=5`).
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def default() -> ConfigDict:
+    """All fields of a run: iterative magnitude pruning of a linear autoencoder on the bundled digits."""
+    config = ConfigDict()
+    config.experiment = "imp"
+    config.seeds = (0, 1, 2)
+
+    config.dataset = ConfigDict()
+    config.dataset.name = "digits"  # digits (bundled), or a TFDS name: mnist, cifar10
+    config.dataset.data_dir = ""  # where TFDS datasets lie; empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets
+    config.dataset.train_examples = 0  # the first so many training examples; 0: all of them
+    config.dataset.validation_examples = 0  # held out from the end of the training split
+
+    config.model = ConfigDict({"name": "linear_autoencoder", "latent": 128})
+    config.objective = ConfigDict({"name": "reconstruction"})
+    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3})
+
+    config.train = ConfigDict()
+    config.train.batch_size = 128
+    config.train.epochs = 10  # of every ticket, the steps before the rewind point included
+
+    config.imp = ConfigDict()
+    config.imp.rounds = 20  # n
+    config.imp.fraction = 0.2  # p: share of the remaining weights removed each round
+    config.imp.rewind_step = 10  # i: winning tickets start from the state after i steps; 0: from initialization
+    config.imp.pruned = ("both",)  # both, and/or component names: each is a ticket search of its own
+    config.imp.arms = ("winning", "random")  # and/or random_pruned
+    config.imp.one_shot_sparsities = ()  # tickets pruned at once from the dense network, one per sparsity
+
+    config.evaluation = ConfigDict()
+    config.evaluation.split = "test"  # test or validation
+    config.evaluation.batch_size = 500
+    config.evaluation.images = 8  # per ticket in the image grids
+
+    config.log_every = 50  # steps between points of the training curves
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_seconds = 60.0  # between saves inside a round; a round's end is always saved
+    config.checkpoint.keep_states = "all"  # final states: all, or last (only the newest round's)
+
+    config.report = ConfigDict()
+    config.report.tolerance = 0.0  # on the dense mean for winning_sparsity; 0: max(one standard deviation, 10 %)
+    return config.lock()
+
+
+CHOICES = {
+    "experiment": ("imp",),
+    "evaluation.split": ("test", "validation"),
+    "checkpoint.keep_states": ("all", "last"),
+}
+# Sections whose fields belong to the thing that `name` chooses; they are checked where it is built.
+OPEN_SECTIONS = ("model", "objective", "optimizer")
+MINIMA = {
+    "train.batch_size": 1,
+    "train.epochs": 1,
+    "imp.rounds": 0,
+    "imp.rewind_step": 0,
+    "evaluation.batch_size": 1,
+    "evaluation.images": 0,
+    "dataset.train_examples": 0,
+    "dataset.validation_examples": 0,
+    "log_every": 1,
+    "checkpoint.every_seconds": 0,
+    "report.tolerance": 0,
+}
+
+
+def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
+    """`{"imp.rounds": 20, ...}` of a nested dict."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def validate(config: ConfigDict) -> None:
+    """Raise ValueError with one sentence on the first field that is unknown, missing, of another type or out of range."""
+    found, known = flatten(config.to_dict()), flatten(default().to_dict())
+    is_open = lambda key: key.split(".")[0] in OPEN_SECTIONS and not key.endswith(".name")  # noqa: E731
+    for key in found:
+        if key not in known and not is_open(key):
+            raise ValueError(f"config.{key} is not a field; lotto_jax/config.py lists them all.")
+    for key, value in known.items():
+        if is_open(key):
+            continue
+        if key not in found:
+            raise ValueError(f"config.{key} is missing; start from lotto_jax.config.default().")
+        numbers = isinstance(value, float) and isinstance(found[key], int)
+        if not isinstance(found[key], type(value)) and not numbers:
+            raise ValueError(f"config.{key} is {found[key]!r}, but it takes a {type(value).__name__}.")
+    for key, choices in CHOICES.items():
+        if found[key] not in choices:
+            raise ValueError(f"config.{key} is {found[key]!r}; it takes one of {', '.join(choices)}.")
+    for key, minimum in MINIMA.items():
+        if not found[key] >= minimum:
+            raise ValueError(f"config.{key} is {found[key]}; it must be at least {minimum}.")
+    if not config.seeds or len(set(config.seeds)) != len(config.seeds):
+        raise ValueError(f"config.seeds is {config.seeds}; it takes one or more different integers.")
+    if not all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in config.seeds):
+        raise ValueError(f"config.seeds is {config.seeds}; seeds are integers from 0 to 2**31 - 1.")
+
+
+def as_dict(config: ConfigDict) -> dict[str, Any]:
+    """Plain nested dict as JSON would return it (tuples become lists)."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def digest(config: ConfigDict) -> str:
+    """Twelve hex digits that identify the configuration (of what is computed, not of where the data lie)."""
+    values = {k: v for k, v in flatten(as_dict(config)).items() if k != "dataset.data_dir"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

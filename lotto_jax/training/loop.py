@@ -1,0 +1,145 @@
+"""The training loop: one program trains a stack of tickets for any number of steps, without touching the host.
+
+Batches and noise are functions of (key, step), so a run can stop and go on anywhere, in pieces of any length, with the
+same result bit for bit.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState
+from lotto_jax.pruning import masks
+
+# Streams derived from a ticket's key by fold_in.
+ORDER, NOISE, EVALUATION = range(3)
+
+
+def init(objective: Objective, seeds: list[int], salt: int = 0) -> TrainState:
+    """Fresh states stacked on the ticket axis, one a seed.
+
+    Tickets of one seed share the order of batches and the noise whatever `salt` is; the salt only changes the initial
+    params. So a random ticket differs from its winning ticket in nothing but the initialization.
+    """
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    states = jax.vmap(lambda key: objective.init(jax.random.fold_in(key, salt)))(keys)
+    return states._replace(key=keys)
+
+
+def finite(states: TrainState) -> Bool[Array, "tickets"]:
+    """Whether every float of a ticket's params, model state and optimizer state is finite."""
+    leaves = [x for x in jax.tree.leaves(states) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))) for x in leaves])
+
+
+@functools.partial(jax.jit, static_argnames=("objective", "batch_size", "length", "mesh"), donate_argnames="states")
+def train(
+    objective: Objective,
+    states: TrainState,
+    mask: masks.Mask,
+    data: Batch,
+    start: Int[Array, ""],
+    stop: Int[Array, ""],
+    *,
+    batch_size: int,
+    length: int,
+    mesh: Mesh,
+) -> tuple[TrainState, dict[str, Float[Array, "length tickets"]], Bool[Array, "tickets"]]:
+    """Train stacked tickets from step `start` to `stop`.
+
+    The bounds are traced: ten steps to the rewind point and a whole epoch are the same compiled program.
+
+    Args:
+      objective: what a step is.
+      states: leaves [tickets, ...], donated.
+      mask: leaves [tickets, ...].
+      data: all training examples, uint8 images [n, height, width, channels] and labels [n].
+      start, stop: int32 scalars, `stop - start <= length`.
+      batch_size: examples a step and ticket; an epoch is `n // batch_size` steps, shuffled anew for every ticket.
+      length: most steps a call can make.
+      mesh: axes `ticket` and `data`.
+
+    Returns:
+      The states after step `stop`, the metrics of every step (rows from `stop - start` on are zero), and whether each
+      ticket's state is finite.
+    """
+    n = data.label.shape[0]
+    epoch_steps = n // batch_size
+
+    def order_of(epoch: Array) -> Int[Array, "tickets n"]:
+        def one(key: Key[Array, ""]) -> Array:
+            return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch), n)
+
+        return jax.vmap(one)(states.key)
+
+    def one_step(state: TrainState, ticket_mask: masks.Mask, index: Array, step: Array) -> tuple[TrainState, Metrics]:
+        batch = jax.tree.map(lambda x: x[index], data)
+        batch = lax.with_sharding_constraint(batch, NamedSharding(mesh, P("data")))
+        key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), step)
+        return objective.step(state, ticket_mask, batch, key)
+
+    step_all = jax.vmap(one_step, in_axes=(0, 0, 0, None), spmd_axis_name="ticket")
+
+    def body(step: Array, carry: tuple) -> tuple:
+        current, order, log = carry
+        position = step % epoch_steps
+        order = lax.cond(position == 0, lambda: order_of(step // epoch_steps), lambda: order)
+        index = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size, axis=1)
+        current, metrics = step_all(current, mask, index, step)
+        log = {name: log[name].at[step - start].set(value) for name, value in metrics.items()}
+        return current, order, log
+
+    order = order_of(start // epoch_steps)
+    names = jax.eval_shape(step_all, states, mask, order[:, :batch_size], start)[1]
+    log = {name: jnp.zeros((length, *value.shape), value.dtype) for name, value in names.items()}
+    states, _, log = lax.fori_loop(start, stop, body, (states, order, log))
+    return states, log, finite(states)
+
+
+def _batches(data: Batch, batch_size: int) -> tuple[Batch, Batch | None]:
+    """Full batches stacked on a leading axis, and the shorter rest."""
+    n = data.label.shape[0]
+    full = n // batch_size * batch_size
+    stacked = jax.tree.map(lambda x: x[:full].reshape(-1, batch_size, *x.shape[1:]), data)
+    return stacked, jax.tree.map(lambda x: x[full:], data) if full < n else None
+
+
+@functools.partial(jax.jit, static_argnames=("objective", "batch_size"))
+def evaluate(
+    objective: Objective,
+    params: PyTree,
+    model_state: PyTree,
+    keys: Key[Array, "tickets"],
+    data: Batch,
+    *,
+    batch_size: int,
+) -> dict[str, Float[Array, "tickets"]]:
+    """Metrics of stacked tickets over all examples of `data`, each example counted once."""
+    n = data.label.shape[0]
+    full, rest = _batches(data, min(batch_size, n))
+    evaluate_all = jax.vmap(objective.evaluate, in_axes=(0, 0, None, 0))
+
+    def on_batch(batch: Batch, i: Array) -> Metrics:
+        stream = lambda key: jax.random.fold_in(jax.random.fold_in(key, EVALUATION), i)  # noqa: E731
+        metrics = evaluate_all(params, model_state, batch, jax.vmap(stream)(keys))
+        return jax.tree.map(lambda x: x * batch.label.shape[0], metrics)
+
+    count = full.label.shape[0]
+    sums = lax.map(lambda item: on_batch(*item), (full, jnp.arange(count)))
+    total = jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
+    if rest is not None:
+        total = jax.tree.map(jnp.add, total, on_batch(rest, jnp.int32(count)))
+    return jax.tree.map(lambda x: x / n, total)
+
+
+@functools.partial(jax.jit, static_argnames="objective")
+def images(
+    objective: Objective, params: PyTree, model_state: PyTree, keys: Key[Array, "tickets"], batch: Batch
+) -> Float[Array, "tickets batch height width channels"]:
+    """Reconstructions of `batch`, or samples, in [0, 1], by stacked tickets."""
+    return jax.vmap(objective.images, in_axes=(0, 0, None, 0))(params, model_state, batch, keys)

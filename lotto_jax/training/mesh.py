@@ -1,0 +1,29 @@
+"""The device mesh of a run: axes `ticket` (tickets are independent) and `data` (the batch of every ticket)."""
+
+import math
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+
+def make(tickets: int, batch_size: int, devices: int = 0) -> Mesh:
+    """A mesh over `devices` devices (0: all): as many on the ticket axis as divide `tickets`, the rest on the data axis.
+
+    Devices that fit neither axis stay unused.
+    """
+    count = devices or jax.device_count()
+    ticket = math.gcd(tickets, count)
+    data = math.gcd(batch_size, count // ticket)
+    return Mesh(np.array(jax.devices()[: ticket * data]).reshape(ticket, data), ("ticket", "data"))
+
+
+def over_tickets(mesh: Mesh) -> NamedSharding:
+    """Leading axis split over the ticket axis: states and masks."""
+    return NamedSharding(mesh, P("ticket"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A copy on every device: the dataset."""
+    return NamedSharding(mesh, P())

@@ -88,7 +88,7 @@ def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def validate(config: ConfigDict) -> None:
-    """Raise ValueError with one sentence on the first field that is unknown, missing, of another type or out of range."""
+    """Raise ValueError with one sentence on the first field that is unknown, missing, mistyped or out of range."""
     found, known = flatten(config.to_dict()), flatten(default().to_dict())
     is_open = lambda key: key.split(".")[0] in OPEN_SECTIONS and not key.endswith(".name")  # noqa: E731
     for key in found:

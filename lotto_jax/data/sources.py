@@ -1,4 +1,4 @@
-"""Datasets as uint8 arrays: the bundled digits, or any TFDS image dataset prepared on disk (read without TensorFlow)."""
+"""Datasets as uint8 arrays: the bundled digits, or a TFDS image dataset prepared on disk, read without TensorFlow."""
 
 import os
 from pathlib import Path
@@ -45,7 +45,7 @@ def load(name: str, data_dir: str = "", train_examples: int = 0, validation_exam
       validation_examples: examples held out from the end of the training split.
 
     Raises:
-      ValueError: if the dataset is not there, or has fewer examples than asked for; says where it looked and what helps.
+      ValueError: if the dataset is not there (says where it looked and what helps), or has too few examples.
     """
     version, arrays = _digits() if name == "digits" else _tfds(name, data_dir)
     train, test = (Split(arrays[f"{s}_image"], arrays[f"{s}_label"]) for s in ("train", "test"))

@@ -45,8 +45,9 @@ def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape:
         return TrainState(params, model_state, opt_state, state.step + 1, state.key), {"loss": loss}
 
     def evaluate(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
+        del key
         image = to_unit(batch.image)
-        output = images(params, model_state, batch, key)
+        output, _ = forward(params, model_state, image, train=False)
         return {"reconstruction_loss": jnp.mean(jnp.square(output - image))}
 
     def images(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:

@@ -17,7 +17,7 @@ Prunable = Callable[[Path, Array], bool]
 
 
 def is_kernel(path: Path, leaf: Array) -> bool:
-    """Whether `leaf` has two or more dimensions: weights of dense and convolutional layers, not biases or norm scales."""
+    """Whether `leaf` has two or more dimensions: weights of dense and conv layers, not biases or norm scales."""
     return leaf.ndim >= 2
 
 

@@ -67,7 +67,7 @@ def _prune_to_sparsity(scores: Scores, mask: Mask, sparsity: Float[Array, ""]) -
 
 
 def global_prune(scores: Scores, mask: Mask, fraction: Scalar | float) -> Mask:
-    """Remove the lowest-scored `fraction` of the kept entries, pooled over all prunable leaves (the paper's IMP round).
+    """Remove the lowest-scored `fraction` of the kept entries, pooled over all prunable leaves: an IMP round.
 
     Removes exactly `round(fraction * num_kept(mask))` entries (half to even); among equal scores the first ones, in leaf
     order and then row-major. A pruned entry is never revived. O(n) per call, without a sort; jitted.

@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 
 def make(tickets: int, batch_size: int, devices: int = 0) -> Mesh:
-    """A mesh over `devices` devices (0: all): as many on the ticket axis as divide `tickets`, the rest on the data axis.
+    """A mesh over `devices` devices (0: all): on the ticket axis as many as divide `tickets`, the rest on the data axis.
 
     Devices that fit neither axis stay unused.
     """

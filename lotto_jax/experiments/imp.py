@@ -1,0 +1,330 @@
+"""Iterative magnitude pruning with rewinding (section 3.1): the search for winning tickets and its controls.
+
+Phase 0 trains the dense network of every seed and keeps its state at the rewind step, the snapshot. Phase r prunes the
+winning tickets that phase r - 1 trained by `fraction`, starts them from the snapshot again, and trains them beside the
+control arms. A last phase trains the one-shot tickets.
+"""
+
+import io
+import warnings
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+from ml_collections import ConfigDict
+
+from lotto_jax import config as configuration
+from lotto_jax import pruning
+from lotto_jax.data.sources import Dataset
+from lotto_jax.experiments.run_directory import Result, RunDirectory, write_atomically
+from lotto_jax.experiments.tickets import Stack, Ticket, Trainer, join, masked, pack, repeat, unpack
+from lotto_jax.objectives.state import Objective, TrainState
+from lotto_jax.training import checkpoints, loop
+from lotto_jax.training.preemption import Preemption
+
+SHUFFLE = 3  # stream of the random masks, beside those of training.loop
+ARMS = ("winning", "random", "random_pruned")
+
+
+class Trained(NamedTuple):
+    """A finished phase: its tickets, and what is kept of them."""
+
+    tickets: list[Ticket]
+    params: PyTree
+    model_state: PyTree
+    mask: pruning.Mask
+
+
+def check(config: ConfigDict, components: tuple[str, ...]) -> None:
+    """Raise ValueError on the first field of `config.imp` that makes no sense for a network with these components."""
+    imp = config.imp
+    if not 0 < imp.fraction < 1:
+        raise ValueError(f"config.imp.fraction is {imp.fraction}; it must lie between 0 and 1.")
+    for pruned in imp.pruned:
+        if pruned not in ("both", *components):
+            raise ValueError(
+                f"config.imp.pruned names {pruned!r}, but {config.model.name} has {', '.join(components)}; "
+                "it takes 'both' and component names."
+            )
+    for arm in imp.arms:
+        if arm not in ARMS:
+            raise ValueError(f"config.imp.arms names {arm!r}; it takes {', '.join(ARMS)}.")
+    if "winning" not in imp.arms or not imp.pruned:
+        raise ValueError("config.imp.arms must hold 'winning', and config.imp.pruned at least one entry.")
+    for sparsity in imp.one_shot_sparsities:
+        if not 0 < sparsity < 1:
+            raise ValueError(f"config.imp.one_shot_sparsities holds {sparsity}; each must lie between 0 and 1.")
+
+
+class Search:
+    """One IMP run: builds the tickets of each phase from those before, trains, measures and stores them."""
+
+    def __init__(self, config: ConfigDict, objective: Objective, dataset: Dataset, trainer: Trainer):
+        self.config, self.objective, self.dataset, self.trainer = config, objective, dataset, trainer
+        root = trainer.directory.path / "checkpoints"
+        self.rounds = checkpoints.Store(root / "rounds")
+        self.rewind = checkpoints.Store(root / "rewind")
+        self.seeds = list(config.seeds)
+        self.phases = 1 + config.imp.rounds + bool(config.imp.one_shot_sparsities)
+        self.fresh = trainer.place(loop.init(objective, self.seeds))
+        self.dense_mask = self._stacked_ones("both")
+        self.weights = pruning.num_prunable(jax.tree.map(lambda m: m[0], self.dense_mask))
+
+    def _stacked_ones(self, pruned: str) -> pruning.Mask:
+        """All-True masks, one a seed, in which only the pruned components are prunable."""
+        predicate = pruning.is_kernel if pruned == "both" else pruning.in_components(pruned)
+        one = pruning.ones(jax.tree.map(lambda p: p[0], self.fresh.params), predicate)
+        return pruning.stack([one] * len(self.seeds))
+
+    def _tickets(self, pruned: str, phase: int, arm: str, mask: pruning.Mask, seeds: list[int]) -> list[Ticket]:
+        removed = jax.device_get(jax.vmap(lambda m: pruning.num_prunable(m) - pruning.num_kept(m))(mask))
+        return [Ticket(pruned, phase, arm, s, int(r) / self.weights) for s, r in zip(seeds, removed, strict=True)]
+
+    # Ticket stacks of each phase: (head at step 0, body at the rewind step).
+
+    def dense(self) -> tuple[Stack | None, Stack | None]:
+        """The original networks."""
+        tickets = self._tickets("both", 0, "dense", self.dense_mask, self.seeds)
+        return Stack(tickets, masked(self.fresh, self.dense_mask), self.dense_mask), None
+
+    def round(self, r: int, snapshot: TrainState) -> tuple[Stack | None, Stack | None]:
+        """The tickets of round r in every arm, for every choice of pruned components."""
+        previous = self.restore(r - 1)
+        head, body = [], []
+        for j, pruned in enumerate(self.config.imp.pruned):
+            if r == 1:
+                params, mask = previous.params, self._stacked_ones(pruned)
+            else:
+                chosen = [i for i, t in enumerate(previous.tickets) if (t.pruned, t.arm) == (pruned, "winning")]
+                params, mask = _take(previous.params, chosen), self._mask(previous, chosen, pruned)
+            mask = _prune(params, mask, jnp.float32(self.config.imp.fraction))
+            for arm in self.config.imp.arms:
+                salt = 1 + (r - 1) * len(self.config.imp.pruned) + j
+                if arm == "random":
+                    states = self.trainer.place(loop.init(self.objective, self.seeds, salt))
+                    stack = Stack(self._tickets(pruned, r, arm, mask, self.seeds), masked(states, mask), mask)
+                    head.append(stack)
+                    continue
+                arm_mask = mask if arm == "winning" else _shuffle(self.fresh.key, jnp.int32(salt), mask)
+                stack = Stack(self._tickets(pruned, r, arm, mask, self.seeds), masked(snapshot, arm_mask), arm_mask)
+                body.append(stack)
+        return self._whole(head), self._whole(body)
+
+    def one_shot(self, snapshot: TrainState) -> tuple[Stack | None, Stack | None]:
+        """Tickets pruned at once from the dense networks, in the first entry of `config.imp.pruned`."""
+        pruned, dense = self.config.imp.pruned[0], self.restore(0)
+        body = []
+        for sparsity in self.config.imp.one_shot_sparsities:
+            mask = _prune_to(dense.params, self._stacked_ones(pruned), jnp.float32(sparsity))
+            tickets = self._tickets(pruned, 1, "one_shot", mask, self.seeds)
+            body.append(Stack(tickets, masked(snapshot, mask), mask))
+        return None, self._whole(body)
+
+    def _whole(self, stacks: list[Stack]) -> Stack | None:
+        """One stack over all choices of pruned components: masks get every kernel's full shape, so that they stack."""
+        if not stacks:
+            return None
+        full = [s._replace(mask=jax.tree.map(_broadcast, s.mask, self.dense_mask)) for s in stacks]
+        return join(*full)
+
+    def _mask(self, previous: Trained, chosen: list[int], pruned: str) -> pruning.Mask:
+        """The chosen tickets' masks, prunable in the pruned components only."""
+        ones = self._stacked_ones(pruned)
+        return jax.tree.map(lambda m, one: m if one.ndim > 1 else one, _take(previous.mask, chosen), ones)
+
+    # Finished phases, kept for the next one and for metrics that are added later.
+
+    def keep(self, phase: int, stack: Stack) -> None:
+        """Store the final states of a phase, which marks it as done; drop older ones if the configuration says so."""
+        state = {
+            "params": stack.states.params,
+            "model_state": stack.states.model_state,
+            "mask": pack(stack.mask),
+        }
+        meta = {"phase": phase, "tickets": [list(t) for t in stack.tickets]}
+        self.rounds.save(phase, state, meta, wait=True)
+        if self.config.checkpoint.keep_states == "last":
+            for old in self.rounds.steps():
+                if 0 < old < phase:
+                    self.rounds.delete(old)
+
+    def restore(self, phase: int) -> Trained:
+        """The final states of a finished phase."""
+        tickets = [Ticket(*fields) for fields in self.rounds.meta(phase)["tickets"]]
+        count = len(tickets) // len(self.seeds)
+        like = {
+            "params": repeat(self.fresh.params, count),
+            "model_state": repeat(self.fresh.model_state, count),
+            "mask": pack(repeat(self.dense_mask, count)),
+        }
+        saved = self.rounds.restore(phase, self.trainer.like(like))
+        mask = unpack(saved["mask"], repeat(self.dense_mask, count))
+        return Trained(tickets, saved["params"], saved["model_state"], mask)
+
+    def snapshot(self) -> TrainState:
+        """The states at the rewind step; trained again from initialization if the stored ones are lost."""
+        step = self.config.imp.rewind_step
+        try:
+            return self.rewind.restore(step, self.trainer.like(self.fresh))
+        except checkpoints.StorageError as error:
+            warnings.warn(f"{error} Making the rewind snapshot again.", stacklevel=2)
+            head, _ = self.dense()
+            assert head is not None
+            states, _, _ = loop.train(
+                self.objective,
+                head.states,
+                head.mask,
+                self.trainer.data,
+                jnp.int32(0),
+                jnp.int32(step),
+                batch_size=self.config.train.batch_size,
+                length=max(step, 1),
+                mesh=self.trainer.mesh,
+            )
+            self.rewind.save(step, states, {}, wait=True)
+            return states
+
+    # The run.
+
+    def finished(self) -> list[int]:
+        """Phases whose results are stored and whose states can be read as far as they are needed, in order."""
+        done = [p for p in self.rounds.steps() if p < self.phases]
+        while done:
+            try:
+                self.restore(done[-1])
+                return done
+            except checkpoints.StorageError as error:
+                warnings.warn(f"{error} Training that round again.", stacklevel=2)
+                self.rounds.delete(done.pop())
+        return []
+
+    def run(self) -> None:
+        """Train all phases that are not done yet."""
+        done = self.finished()
+        per = len(self.seeds) * len(self.config.imp.pruned)
+        arms = self.config.imp.arms
+        each = [self.trainer.work(len(self.seeds), len(self.seeds))]
+        each += [self.trainer.work(per * arms.count("random"), per * len(arms))] * self.config.imp.rounds
+        each += [self.trainer.work(0, len(self.seeds) * len(self.config.imp.one_shot_sparsities))]
+        self.trainer.progress.total = sum(each)
+        last = max(done, default=-1)
+        self.trainer.progress.update(sum(each[: last + 1]))
+        for phase in range(last + 1, self.phases):
+            self.run_phase(phase)
+
+    def run_phase(self, phase: int) -> None:
+        """Build, train, evaluate and store one phase."""
+        if phase == 0:
+            head, body = self.dense()
+        elif phase <= self.config.imp.rounds:
+            head, body = self.round(phase, self.snapshot())
+        else:
+            head, body = self.one_shot(self.snapshot())
+        stack = self.trainer.train_phase(phase, head, body, self._keep_snapshot if phase == 0 else None)
+        self.trainer.preemption.check()
+        metrics = self.trainer.evaluate(stack)
+        self.trainer.preemption.check()
+        self._report(stack, metrics)
+        self.keep(phase, stack)
+
+    def _keep_snapshot(self, states: TrainState) -> None:
+        self.rewind.save(self.config.imp.rewind_step, states, {}, wait=True)
+
+    def _report(self, stack: Stack, metrics: dict[str, np.ndarray]) -> None:
+        """Write the results of a phase, and its tickets for use elsewhere."""
+        config, directory = self.config, self.trainer.directory
+        directory.add_results(
+            Result("imp", config.model.name, config.dataset.name, *_row(t), self.trainer.steps, name, float(values[i]))
+            for i, t in enumerate(stack.tickets)
+            for name, values in metrics.items()
+        )
+        for i, ticket in enumerate(stack.tickets):
+            if ticket.arm not in ("winning", "one_shot"):
+                continue
+            prunable = self._stacked_ones(ticket.pruned)
+            mask = jax.tree.map(lambda m, one, i=i: m[i] if one.ndim > 1 else one[0], stack.mask, prunable)
+            parent = ticket._replace(round=ticket.round - 1) if ticket.arm == "winning" and ticket.round > 1 else None
+            provenance = {
+                **ticket._asdict(),
+                "config_digest": configuration.digest(config),
+                "parent": f"{parent.pruned}-{parent.arm}-round{parent.round}-seed{parent.seed}" if parent else "dense",
+                "start": f"checkpoints/rewind/{config.imp.rewind_step}",
+            }
+            directory.save_ticket(ticket.name, mask, provenance)
+
+    def draw(self) -> None:
+        """Store what the image grids show: originals, and the outputs of some rounds' tickets of the first seed."""
+        count = min(self.config.evaluation.images, len(self.trainer.held_out.label))
+        if not count:
+            return
+        batch = jax.tree.map(lambda x: x[:count], self.trainer.held_out)
+        pictures = {"original": np.asarray(batch.image) / np.float32(255)}
+        kept = [phase for phase in self.rounds.steps() if phase <= self.config.imp.rounds]
+        for phase in sorted({kept[i] for i in np.linspace(0, len(kept) - 1, 6).round().astype(int)}):
+            trained = self.restore(phase)
+            chosen = [
+                i
+                for i, t in enumerate(trained.tickets)
+                if t.seed == self.seeds[0] and t.pruned in ("both", self.config.imp.pruned[0])
+            ]
+            keys = jnp.stack([self.fresh.key[0]] * len(chosen))
+            outputs = loop.images(
+                self.objective, _take(trained.params, chosen), _take(trained.model_state, chosen), keys, batch
+            )
+            for i, output in zip(chosen, np.asarray(outputs), strict=True):
+                ticket = trained.tickets[i]
+                pictures[f"{ticket.arm}/{ticket.sparsity:.6f}"] = output
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **pictures)  # type: ignore[arg-type]  (names as keywords)
+        write_atomically(self.trainer.directory.path / "images.npz", buffer.getvalue())
+
+    def close(self) -> None:
+        """Finish pending saves."""
+        self.rounds.close()
+        self.rewind.close()
+
+
+def _row(ticket: Ticket) -> tuple[str, int, float, str, int]:
+    return ticket.pruned, ticket.round, ticket.sparsity, ticket.arm, ticket.seed
+
+
+def _take(tree: PyTree, chosen: list[int]) -> PyTree:
+    return jax.tree.map(lambda x: x[np.asarray(chosen)], tree)
+
+
+def _broadcast(mask: Array, full: Array) -> Array:
+    return jnp.broadcast_to(mask.reshape(-1, *[1] * (full.ndim - 1)), full.shape) if mask.ndim < full.ndim else mask
+
+
+@jax.jit
+def _prune(params: PyTree, mask: pruning.Mask, fraction: Array) -> pruning.Mask:
+    return jax.vmap(lambda p, m: pruning.global_prune(pruning.magnitude(p), m, fraction))(params, mask)
+
+
+@jax.jit
+def _prune_to(params: PyTree, mask: pruning.Mask, sparsity: Array) -> pruning.Mask:
+    return jax.vmap(lambda p, m: pruning.prune_to_sparsity(pruning.magnitude(p), m, sparsity))(params, mask)
+
+
+@jax.jit
+def _shuffle(keys: Array, salt: Array, mask: pruning.Mask) -> pruning.Mask:
+    def one(key: Array, ticket_mask: pruning.Mask) -> pruning.Mask:
+        return pruning.random_like(jax.random.fold_in(jax.random.fold_in(key, SHUFFLE), salt), ticket_mask)
+
+    return jax.vmap(one)(keys, mask)
+
+
+def run(
+    config: ConfigDict, objective: Objective, dataset: Dataset, directory: RunDirectory, preemption: Preemption
+) -> None:
+    """Run or resume the search of `config` in `directory`."""
+    trainer = Trainer(config, objective, dataset, directory, preemption)
+    search = Search(config, objective, dataset, trainer)
+    try:
+        search.run()
+        search.draw()
+    finally:
+        trainer.close()
+        search.close()

@@ -1,0 +1,32 @@
+"""`run(config, workdir)`: what the command line calls, and what a script or a test calls instead of it."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from lotto_jax import config as configuration
+from lotto_jax.data import sources
+from lotto_jax.experiments import build, imp
+from lotto_jax.experiments.run_directory import RunDirectory
+from lotto_jax.training.preemption import Preemption
+
+
+def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None = None) -> None:
+    """Run the experiment of `config` in `workdir`, or go on with it there.
+
+    Raises:
+      ValueError: if a field of the configuration, or the dataset, is not usable.
+      RunDirectoryError: if `workdir` is in use or belongs to another configuration.
+      StorageError: if checkpoints cannot be written.
+      Diverged: if a loss or a weight is no longer finite.
+      Preempted: if SIGTERM came; the state is saved.
+    """
+    configuration.validate(config)
+    dataset = sources.load(**config.dataset)
+    objective = build.objective(config, dataset.image_shape)
+    imp.check(config, objective.components)
+    directory = RunDirectory(Path(workdir), config)
+    try:
+        imp.run(config, objective, dataset, directory, preemption or Preemption())
+    finally:
+        directory.close()

@@ -1,0 +1,156 @@
+"""A run's directory: its configuration, lock, training curves, results and tickets; every write is atomic."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from lotto_jax import config as configuration
+from lotto_jax.pruning import masks
+
+VERSIONED = ("lotto_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+# Where a run's inputs lie may change between starts; what it computes may not.
+MAY_CHANGE = ("dataset.data_dir",)
+
+
+class RunDirectoryError(Exception):
+    """The directory cannot be used for this run."""
+
+
+class Result(NamedTuple):
+    """One measurement: a row of results.csv."""
+
+    experiment: str
+    model: str
+    dataset: str
+    pruned: str
+    round: int
+    sparsity: float
+    arm: str
+    seed: int
+    step: int
+    metric: str
+    value: float
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file that is, at any moment, either the old one or the new one, also after a power cut."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+class RunDirectory:
+    """Owner of one run's files. Opening it takes its lock, for as long as the process lives."""
+
+    def __init__(self, path: Path, config: ConfigDict):
+        """Create or reopen `path` for `config`.
+
+        Raises:
+          RunDirectoryError: if another run has it open, or it holds a run of another configuration.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = open(path / ".lock", "w")  # noqa: SIM115  (held until the process ends)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunDirectoryError(f"Another run is using {path}; wait for it or choose another --workdir.") from None
+        stored = path / "config.json"
+        values = configuration.as_dict(config)
+        if stored.exists():
+            self._compare(json.loads(stored.read_text())["config"], values)
+        elif any(p.name != ".lock" for p in path.iterdir()):
+            raise RunDirectoryError(f"{path} holds other files but no run; choose an empty --workdir.")
+        else:
+            versions = {name: version(name) for name in VERSIONED}
+            content = {"config": values, "digest": configuration.digest(config), "versions": versions}
+            write_atomically(stored, json.dumps(content, indent=2) + "\n")
+
+    def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        before, now = configuration.flatten(old), configuration.flatten(new)
+        keys = sorted((before.keys() | now.keys()) - set(MAY_CHANGE))
+        changed = [
+            f"{key} ({before.get(key, 'absent')} there, {now.get(key, 'absent')} here)"
+            for key in keys
+            if before.get(key) != now.get(key)
+        ]
+        if changed:
+            raise RunDirectoryError(
+                f"{self.path} holds a run of another configuration: {', '.join(changed)}. "
+                "Choose another --workdir, or the configuration it was started with."
+            )
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._lock.close()
+
+    def add_results(self, results: Iterable[Result]) -> None:
+        """Append rows to results.csv; a measurement that is there already is replaced, so repeating is harmless."""
+        rows = {row[:-1]: row for row in read_results(self.path)}
+        rows |= {row[:-1]: row for row in results}
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(Result._fields)
+        for row in rows.values():
+            writer.writerow([f"{x:.9g}" if isinstance(x, float) else x for x in row])
+        write_atomically(self.path / "results.csv", text.getvalue())
+
+    def log(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Append training-curve points to metrics.jsonl."""
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+
+    def truncate_log(self, position: int) -> None:
+        """Drop the points after `position`, which a resumed run will make again, and a half-written last line."""
+        path = self.path / "metrics.jsonl"
+        kept = [line for line in read_log(self.path) if line["position"] <= position]
+        if path.exists():
+            write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def save_ticket(self, name: str, mask: masks.Mask, provenance: Mapping[str, Any]) -> None:
+        """Store a ticket's bit-packed mask and where it comes from in tickets/<name>/."""
+        directory = self.path / "tickets" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        np.savez(buffer, **masks.pack(mask))  # type: ignore[arg-type]  (leaf names as keywords)
+        write_atomically(directory / "mask.npz", buffer.getvalue())
+        write_atomically(directory / "provenance.json", json.dumps(provenance, indent=2) + "\n")
+
+
+def read_results(path: Path) -> list[Result]:
+    """The rows of results.csv in a run directory (none if it has no such file yet)."""
+    file = path / "results.csv"
+    if not file.exists():
+        return []
+    types = [Result.__annotations__[name] for name in Result._fields]
+    with open(file, newline="") as lines:
+        return [
+            Result(*(t(row[name]) for t, name in zip(types, Result._fields, strict=True)))
+            for row in csv.DictReader(lines)
+        ]
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The points of metrics.jsonl; a line cut off by a crash ends the list."""
+    file = path / "metrics.jsonl"
+    points: list[dict[str, Any]] = []
+    if file.exists():
+        for line in file.read_text().splitlines():
+            try:
+                points.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return points

@@ -1,0 +1,279 @@
+"""Training a phase of tickets: chunks of the training loop, with progress, curves, checkpoints and their checks.
+
+A phase trains one stack of tickets to the end of training. Tickets that begin at initialization go alone up to the
+rewind step (the head); there those that begin at the snapshot join them, and all train as one program (the body).
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from lotto_jax.data.sources import Dataset
+from lotto_jax.experiments.run_directory import RunDirectory
+from lotto_jax.objectives.state import Batch, Objective, TrainState
+from lotto_jax.pruning import masks
+from lotto_jax.training import checkpoints, loop, mesh
+from lotto_jax.training.preemption import Preempted, Preemption
+
+CHUNK_SECONDS = 2.0  # of training between two looks of the host: progress, SIGTERM, curves
+CHUNK_STEPS = 1000  # most steps of a chunk
+
+
+class Diverged(Exception):
+    """A loss or a state is no longer finite."""
+
+
+class Ticket(NamedTuple):
+    """What one entry of the ticket axis is. `sparsity` is of the whole network's prunable weights."""
+
+    pruned: str
+    round: int
+    arm: str
+    seed: int
+    sparsity: float
+
+    @property
+    def name(self) -> str:
+        """Unique within a run."""
+        return f"{self.pruned}-round{self.round:02d}-{self.arm}-{self.sparsity:.4f}-seed{self.seed}"
+
+
+class Stack(NamedTuple):
+    """Tickets stacked on the leading axis of states and masks."""
+
+    tickets: list[Ticket]
+    states: TrainState
+    mask: masks.Mask
+
+
+def join(*stacks: Stack) -> Stack:
+    """One stack after the other on the ticket axis."""
+    together = jax.tree.map(lambda *xs: jnp.concatenate(xs), *[(s.states, s.mask) for s in stacks])
+    return Stack([t for s in stacks for t in s.tickets], *together)
+
+
+def repeat(tree: PyTree, times: int) -> PyTree:
+    """The whole stack `times` times in a row: [a, b] -> [a, b, a, b]."""
+    return jax.tree.map(lambda x: jnp.concatenate([x] * times), tree)
+
+
+@jax.jit
+def pack(mask: masks.Mask) -> list[Array]:
+    """Stacked masks as bits: prunable leaves only, uint8 [tickets, ceil(size / 8)]."""
+    return [jnp.packbits(m.reshape(m.shape[0], -1), axis=1) for m in jax.tree.leaves(mask) if m.ndim > 1]
+
+
+def unpack(packed: list[Array], like: masks.Mask) -> masks.Mask:
+    """The inverse of `pack`; `like` gives structure and shapes."""
+    leaves, structure = jax.tree.flatten(like)
+    bits = iter(packed)
+    restored = [
+        jnp.unpackbits(next(bits), axis=1, count=m[0].size).astype(bool).reshape(m.shape) if m.ndim > 1 else m
+        for m in leaves
+    ]
+    return structure.unflatten(restored)
+
+
+def masked(states: TrainState, mask: masks.Mask) -> TrainState:
+    """A copy of states, which may be donated, with pruned params set to 0: where a ticket starts."""
+    return jax.tree.map(jnp.copy, states._replace(params=jax.vmap(masks.apply)(states.params, mask)))
+
+
+class Trainer:
+    """Trains phases of tickets in a run directory and resumes them where they were left."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        objective: Objective,
+        dataset: Dataset,
+        directory: RunDirectory,
+        preemption: Preemption,
+    ):
+        self.config, self.objective, self.directory, self.preemption = config, objective, directory, preemption
+        self.mesh = mesh.make(len(config.seeds), config.train.batch_size)
+        everywhere = mesh.replicated(self.mesh)
+        self.data = jax.device_put(Batch(*dataset.train), everywhere)
+        held_out = getattr(dataset, config.evaluation.split)
+        if not len(held_out.label):
+            raise ValueError(
+                f"config.evaluation.split is {config.evaluation.split!r}, but that split is empty; "
+                "set config.dataset.validation_examples or evaluate on the test split."
+            )
+        self.held_out = jax.device_put(Batch(*held_out), everywhere)
+        epoch_steps = len(dataset.train.label) // config.train.batch_size
+        self.steps = config.train.epochs * epoch_steps
+        self.rewind_step = config.imp.rewind_step
+        if not epoch_steps:
+            raise ValueError(
+                f"config.train.batch_size is {config.train.batch_size}, more than the {len(dataset.train.label)} "
+                "training examples; lower it."
+            )
+        if self.rewind_step >= self.steps:
+            raise ValueError(
+                f"config.imp.rewind_step is {self.rewind_step}, but training has only {self.steps} steps; lower it."
+            )
+        root: Path = directory.path / "checkpoints"
+        self.chunks = checkpoints.Store(root / "chunks", keep=2)
+        self.progress = tqdm(unit="step", unit_scale=True, dynamic_ncols=True, smoothing=0.05)
+        self._last_save = time.monotonic()
+
+    def place(self, tree: PyTree) -> PyTree:
+        """Split a stacked tree over the ticket axis of the mesh."""
+        return jax.device_put(tree, mesh.over_tickets(self.mesh))
+
+    def like(self, tree: PyTree) -> PyTree:
+        """What `Store.restore` needs to bring `tree` back onto the mesh."""
+        return checkpoints.like(tree, mesh.over_tickets(self.mesh))
+
+    def position(self, phase: int, step: int) -> int:
+        """Number of a mid-phase checkpoint: unique and growing over a run."""
+        return phase * (self.steps + 1) + step
+
+    def work(self, head: int, body: int) -> int:
+        """Ticket-steps of a phase with so many tickets in head and body, for the progress bar."""
+        return head * self.rewind_step + body * (self.steps - self.rewind_step)
+
+    def train_phase(
+        self, phase: int, head: Stack | None, body: Stack | None, at_rewind: Callable[[TrainState], None] | None = None
+    ) -> Stack:
+        """Train a phase to the last step; goes on from its newest readable checkpoint, if there is one.
+
+        Args:
+          phase: its number.
+          head: tickets at step 0, trained alone up to the rewind step.
+          body: tickets at the rewind step, joined there by the head.
+          at_rewind: called with the states of the head at the rewind step (not if that lies behind a checkpoint).
+
+        Returns:
+          All tickets at the last step, those of the body first.
+        """
+        whole = join(*[s for s in (body, head) if s is not None])
+        step, restored = self._resume(phase, whole, self.rewind_step + 1, self.steps)
+        if restored is not None:
+            whole = restored
+        else:
+            step = self.rewind_step
+            if head is not None:
+                head_step, restored = self._resume(phase, head, 1, self.rewind_step)
+                head = self._train(phase, restored or head, head_step, self.rewind_step)
+                if at_rewind is not None:
+                    at_rewind(head.states)
+                whole = join(*[s for s in (body, head) if s is not None])
+        return self._train(phase, whole, step, self.steps)
+
+    def _resume(self, phase: int, stack: Stack, first: int, last: int) -> tuple[int, Stack | None]:
+        """The step and the stack of the newest readable checkpoint between two steps; (0, None) if there is none."""
+        like = self.like({"states": stack.states, "mask": pack(stack.mask)})
+        base = self.position(phase, 0)
+        position, saved = self.chunks.restore_newest(base + first, base + last, like)
+        self.directory.truncate_log(base if position is None else position)
+        if position is None:
+            return 0, None
+        step = position - base
+        tqdm.write(f"Going on with round {stack.tickets[0].round} at step {step} of {self.steps}.")
+        begun = step if first <= 1 else step - self.rewind_step
+        self.progress.update(begun * len(stack.tickets))
+        return step, stack._replace(states=saved["states"], mask=unpack(saved["mask"], stack.mask))
+
+    def _train(self, phase: int, stack: Stack, start: int, stop: int) -> Stack:
+        """Chunks from step `start` to `stop`, each checked before anything is saved."""
+        tickets, states, mask = stack
+        states, mask = self.place((states, mask))
+        self.progress.set_description(f"round {tickets[0].round}, {len(tickets)} tickets")
+        length, first = min(10, CHUNK_STEPS), True
+        step = start
+        while step < stop:
+            end = min(step + length, stop)
+            began = time.monotonic()
+            states, log, finite = loop.train(
+                self.objective,
+                states,
+                mask,
+                self.data,
+                jnp.int32(step),
+                jnp.int32(end),
+                batch_size=self.config.train.batch_size,
+                length=CHUNK_STEPS,
+                mesh=self.mesh,
+            )
+            log, finite = jax.device_get((log, finite))
+            seconds = time.monotonic() - began
+            self._check_finite(tickets, log, finite, step, end)
+            self._record(phase, tickets, log, step, end)
+            if not first:  # the first chunk may have compiled
+                length = int(np.clip(CHUNK_SECONDS / seconds * (end - step), 1, CHUNK_STEPS))
+            step, first = end, False
+            self._save(phase, step, states, mask)
+        return Stack(tickets, states, mask)
+
+    def _check_finite(self, tickets: list[Ticket], log: dict, finite: np.ndarray, step: int, end: int) -> None:
+        for i, ticket in enumerate(tickets):
+            for name, values in log.items():
+                if not np.all(np.isfinite(values[: end - step, i])):
+                    bad = step + int(np.argmin(np.isfinite(values[: end - step, i])))
+                    raise Diverged(self._divergence(ticket, f"{name} is not finite at step {bad}"))
+            if not finite[i]:
+                raise Diverged(self._divergence(ticket, f"the weights are not finite after step {end}"))
+
+    def _divergence(self, ticket: Ticket, what: str) -> str:
+        return (
+            f"Training diverged: {what} of round {ticket.round}, arm {ticket.arm}, seed {ticket.seed} "
+            f"(pruned: {ticket.pruned}). The last good checkpoint is kept; lower config.optimizer.learning_rate."
+        )
+
+    def _record(self, phase: int, tickets: list[Ticket], log: dict, step: int, end: int) -> None:
+        every = self.config.log_every
+        points = [
+            {"position": self.position(phase, t + 1), **ticket._asdict(), "step": t + 1}
+            | {name: float(values[t - step, i]) for name, values in log.items()}
+            for t in range(step, end)
+            if (t + 1) % every == 0
+            for i, ticket in enumerate(tickets)
+        ]
+        self.directory.log(points)
+        name = next(iter(log))
+        self.progress.update((end - step) * len(tickets))
+        self.progress.set_postfix(
+            {
+                "sparsity": f"{max(t.sparsity for t in tickets):.1%}",
+                name: f"{np.mean(log[name][end - step - 1]):.4g}",
+                "at": f"{end}/{self.steps}",
+            }
+        )
+
+    def _save(self, phase: int, step: int, states: TrainState, mask: masks.Mask) -> None:
+        due = time.monotonic() - self._last_save >= self.config.checkpoint.every_seconds
+        if due or step == self.steps or self.preemption.requested:
+            state = {"states": states, "mask": pack(mask)}
+            self.chunks.save(self.position(phase, step), state, {"phase": phase, "step": step})
+            self._last_save = time.monotonic()
+        if self.preemption.requested:
+            self.chunks.steps()  # waits until the save is committed
+            raise Preempted
+
+    def evaluate(self, stack: Stack) -> dict[str, np.ndarray]:
+        """Metrics of the objective on the held-out split: `{metric: [tickets]}`."""
+        states = stack.states
+        metrics = loop.evaluate(
+            self.objective,
+            states.params,
+            states.model_state,
+            states.key,
+            self.held_out,
+            batch_size=self.config.evaluation.batch_size,
+        )
+        return jax.device_get(metrics)
+
+    def close(self) -> None:
+        """Finish pending saves."""
+        self.progress.close()
+        self.chunks.close()

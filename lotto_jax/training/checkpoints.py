@@ -1,0 +1,140 @@
+"""Numbered Orbax checkpoints: asynchronous, checksummed, and read newest first past damaged ones."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jax import lax
+from jaxtyping import Array, PyTree, UInt32
+
+
+class StorageError(Exception):
+    """A checkpoint could not be written or read."""
+
+
+def _words(leaf: Array) -> UInt32[Array, "n"]:
+    """The bits of an array as unsigned integers, one an entry."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    if leaf.dtype == jnp.bool_:
+        return leaf.reshape(-1).astype(jnp.uint32)
+    unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+    return lax.bitcast_convert_type(leaf, unsigned).reshape(-1).astype(jnp.uint32)
+
+
+@jax.jit
+def checksum(tree: PyTree) -> UInt32[Array, ""]:
+    """A position-dependent sum of all bits, which Orbax does not keep: any changed entry changes it.
+
+    Computed on the devices in integers, so it does not depend on how the arrays are sharded.
+    """
+    total = jnp.uint32(0)
+    for leaf in jax.tree.leaves(tree):
+        words = _words(leaf)
+        total = total * jnp.uint32(31) + jnp.sum(words * (2 * lax.iota(jnp.uint32, words.size) + 1), dtype=jnp.uint32)
+    return total
+
+
+class Store:
+    """Checkpoints of pytrees in one directory, numbered by the caller.
+
+    A save returns once the arrays are copied; it counts only when committed, which is what `steps` lists.
+    """
+
+    def __init__(self, directory: Path, keep: int | None = None):
+        """Open `directory`, creating it; `keep` newest checkpoints stay (None: all)."""
+        self.directory = directory
+        self._manager = ocp.CheckpointManager(
+            directory.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        )
+
+    def save(self, step: int, state: PyTree, meta: dict[str, Any], wait: bool = False) -> None:
+        """Save `state` and the JSON object `meta` as number `step`, replacing it if it exists.
+
+        Raises:
+          StorageError: if this or an earlier asynchronous save failed.
+        """
+        try:
+            if step in self._manager.all_steps():
+                self._manager.wait_until_finished()
+                self._manager.delete(step)
+            arguments = ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                meta=ocp.args.JsonSave({**meta, "checksum": int(checksum(state))}),
+            )
+            self._manager.save(step, args=arguments, force=True)
+            if wait:
+                self._manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise StorageError(
+                f"Could not write a checkpoint to {self.directory} ({_first_line(error)}); the earlier ones are intact. "
+                "Make room there and run the same command again."
+            ) from error
+
+    def steps(self) -> list[int]:
+        """Numbers of the committed checkpoints, ascending."""
+        self._manager.wait_until_finished()
+        return sorted(self._manager.all_steps())
+
+    def delete(self, step: int) -> None:
+        """Delete one checkpoint."""
+        self._manager.delete(step)
+
+    def meta(self, step: int) -> dict[str, Any]:
+        """The JSON object saved with a checkpoint.
+
+        Raises:
+          StorageError: if it is damaged.
+        """
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        except Exception as error:  # Orbax and TensorStore raise bare Exception too
+            raise StorageError(f"Checkpoint {step} in {self.directory} cannot be read: {_first_line(error)}") from error
+
+    def restore(self, step: int, like: PyTree) -> PyTree:
+        """The state saved as `step`, with the structure, shapes, dtypes and shardings of `like`.
+
+        Raises:
+          StorageError: if it is damaged, or is the state of something else.
+        """
+        expected = self.meta(step).get("checksum")
+        try:
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+            state = self._manager.restore(step, args=arguments).state
+        except Exception as error:  # as above
+            raise StorageError(f"Checkpoint {step} in {self.directory} cannot be read: {_first_line(error)}") from error
+        if int(checksum(state)) != expected:
+            raise StorageError(f"Checkpoint {step} in {self.directory} is damaged: its checksum does not match.")
+        return state
+
+    def restore_newest(self, first: int, last: int, like: PyTree) -> tuple[int, PyTree] | tuple[None, None]:
+        """The newest readable checkpoint numbered `first` to `last`, passing damaged ones with a warning.
+
+        Returns its number and state, or (None, None).
+
+        Args:
+          first, last: inclusive bounds.
+          like: what `restore` needs.
+        """
+        for step in reversed([s for s in self.steps() if first <= s <= last]):
+            try:
+                return step, self.restore(step, like)
+            except StorageError as error:
+                warnings.warn(f"{error} Going back to the one before.", stacklevel=2)
+        return None, None
+
+    def close(self) -> None:
+        """Wait for pending saves and stop the background threads."""
+        self._manager.close()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def like(tree: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+    """Shapes and dtypes of `tree` (arrays or abstract) under `sharding`, for `Store.restore`."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

@@ -31,11 +31,11 @@ def _check(scores: Scores, mask: Mask, **fractions: float | Array) -> None:
     for (path, score), m in zip(jax.tree_util.tree_leaves_with_path(scores), jax.tree.leaves(mask), strict=True):
         if m.ndim and not jnp.issubdtype(score.dtype, jnp.floating):
             raise ValueError(f"The scores at {masks.path_name(path)!r} are {score.dtype}, not floating point.")
-        if m.ndim and not isinstance(score, jax.core.Tracer) and not isinstance(m, jax.core.Tracer):
-            if bool(jnp.any(jnp.isnan(score) & m)):
-                raise ValueError(
-                    f"The scores at {masks.path_name(path)!r} hold NaN; the network they come from has diverged."
-                )
+        concrete = not isinstance(score, jax.core.Tracer) and not isinstance(m, jax.core.Tracer)
+        if m.ndim and concrete and bool(jnp.any(jnp.isnan(score) & m)):
+            raise ValueError(
+                f"The scores at {masks.path_name(path)!r} hold NaN; the network they come from has diverged."
+            )
 
 
 def _remove(scores: Scores, mask: Mask, k: Int[Array, ""]) -> Mask:
@@ -69,8 +69,8 @@ def _prune_to_sparsity(scores: Scores, mask: Mask, sparsity: Float[Array, ""]) -
 def global_prune(scores: Scores, mask: Mask, fraction: Scalar | float) -> Mask:
     """Remove the lowest-scored `fraction` of the kept entries, pooled over all prunable leaves: an IMP round.
 
-    Removes exactly `round(fraction * num_kept(mask))` entries (half to even); among equal scores the first ones, in leaf
-    order and then row-major. A pruned entry is never revived. O(n) per call, without a sort; jitted.
+    Removes exactly `round(fraction * num_kept(mask))` entries (half to even); among equal scores the first ones, in
+    leaf order and then row-major. A pruned entry is never revived. O(n) per call, without a sort; jitted.
 
     Args:
       scores: float pytree with the structure of `mask`; higher = keep. Compared as float32. Inside a jit, where a

@@ -70,8 +70,8 @@ class Store:
                 self._manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
             raise StorageError(
-                f"Could not write a checkpoint to {self.directory} ({_first_line(error)}); the earlier ones are intact. "
-                "Make room there and run the same command again."
+                f"Could not write a checkpoint to {self.directory} ({_first_line(error)}); the earlier ones are "
+                "intact. Make room there and run the same command again."
             ) from error
 
     def steps(self) -> list[int]:

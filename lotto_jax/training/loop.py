@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
 
 from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState
 from lotto_jax.pruning import masks
+from lotto_jax.training import shuffle
 
 # Streams derived from a ticket's key by fold_in.
 ORDER, NOISE, EVALUATION = range(3)
@@ -70,35 +71,41 @@ def train(
     """
     n = data.label.shape[0]
     epoch_steps = n // batch_size
+    rows = _as_words(data.image)
 
-    def order_of(epoch: Array) -> Int[Array, "tickets n"]:
-        def one(key: Key[Array, ""]) -> Array:
-            return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, ORDER), epoch), n)
-
-        return jax.vmap(one)(states.key)
-
-    def one_step(state: TrainState, ticket_mask: masks.Mask, index: Array, step: Array) -> tuple[TrainState, Metrics]:
-        batch = jax.tree.map(lambda x: x[index], data)
+    def one_step(state: TrainState, ticket_mask: masks.Mask, step: Array) -> tuple[TrainState, Metrics]:
+        order_key = jax.random.fold_in(jax.random.fold_in(state.key, ORDER), step // epoch_steps)
+        position = step % epoch_steps * batch_size + lax.iota(jnp.int32, batch_size)
+        index = shuffle.shuffled(order_key, position, n)
+        batch = Batch(_as_bytes(rows[index], data.image.shape[1:]), data.label[index])
         batch = lax.with_sharding_constraint(batch, NamedSharding(mesh, P("data")))
         key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), step)
         return objective.step(state, ticket_mask, batch, key)
 
-    step_all = jax.vmap(one_step, in_axes=(0, 0, 0, None), spmd_axis_name="ticket")
+    step_all = jax.vmap(one_step, in_axes=(0, 0, None), spmd_axis_name="ticket")
 
     def body(step: Array, carry: tuple) -> tuple:
-        current, order, log = carry
-        position = step % epoch_steps
-        order = lax.cond(position == 0, lambda: order_of(step // epoch_steps), lambda: order)
-        index = lax.dynamic_slice_in_dim(order, position * batch_size, batch_size, axis=1)
-        current, metrics = step_all(current, mask, index, step)
+        current, log = carry
+        current, metrics = step_all(current, mask, step)
         log = {name: log[name].at[step - start].set(value) for name, value in metrics.items()}
-        return current, order, log
+        return current, log
 
-    order = order_of(start // epoch_steps)
-    names = jax.eval_shape(step_all, states, mask, order[:, :batch_size], start)[1]
+    names = jax.eval_shape(step_all, states, mask, start)[1]
     log = {name: jnp.zeros((length, *value.shape), value.dtype) for name, value in names.items()}
-    states, _, log = lax.fori_loop(start, stop, body, (states, order, log))
+    states, log = lax.fori_loop(start, stop, body, (states, log))
     return states, log, finite(states)
+
+
+def _as_words(image: UInt8[Array, "n height width channels"]) -> Array:
+    """Images as rows of uint32 where they divide into them: XLA's CPU backend gathers an entry at a time."""
+    rows = image.reshape(image.shape[0], -1)
+    if rows.shape[1] % 4:
+        return rows
+    return lax.bitcast_convert_type(rows.reshape(rows.shape[0], -1, 4), jnp.uint32)
+
+
+def _as_bytes(rows: Array, shape: tuple[int, ...]) -> UInt8[Array, "batch height width channels"]:
+    return lax.bitcast_convert_type(rows, jnp.uint8).reshape(rows.shape[0], *shape)
 
 
 def _batches(data: Batch, batch_size: int) -> tuple[Batch, Batch | None]:

@@ -9,9 +9,9 @@ from jax.sharding import PartitionSpec as P
 
 
 def make(tickets: int, batch_size: int, devices: int = 0) -> Mesh:
-    """A mesh over `devices` devices (0: all): on the ticket axis as many as divide `tickets`, the rest on the data axis.
+    """A mesh over `devices` devices (0: all).
 
-    Devices that fit neither axis stay unused.
+    On the ticket axis lie as many as divide `tickets`, on the data axis the rest; devices that fit neither stay unused.
     """
     count = devices or jax.device_count()
     ticket = math.gcd(tickets, count)

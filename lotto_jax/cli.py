@@ -1,0 +1,110 @@
+"""The command line: `lotto-jax run`, `lotto-jax report`. JAX is imported only by the command that needs it."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+DESCRIPTION = """\
+Find winning lottery tickets in deep generative models.
+
+  lotto-jax run --config=configs/quickstart.py --workdir=runs/quickstart
+      Find tickets of a small autoencoder on bundled digits (about a minute), then write
+      the table, the figures and report.html into runs/quickstart.
+
+  lotto-jax run --config=configs/linear_ae_mnist.py --workdir=runs/mnist \\
+      --config.dataset.data_dir=/data/tfds --config.imp.rounds=5
+      Any field of a configuration can be set on the command line.
+
+  lotto-jax report --workdir=runs/mnist
+      Make the table, figures and report.html again, also while the run goes on.
+
+A run that was interrupted goes on when the same command is given again.
+Exit status: 0 done, 143 preempted by SIGTERM with its state saved, 1 a fault, 2 a wrong command line.
+"""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Entry point of `lotto-jax`; exits with the status that the description states."""
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(
+        prog="lotto-jax", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,report}")
+    run = commands.add_parser("run", help="run a configuration, or go on with it")
+    run.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
+    run.add_argument("--workdir", required=True, type=Path, help="directory of the run, made if missing")
+    run.epilog = "--config.FIELD=VALUE sets a field, for instance --config.imp.rounds=5 or --config.seeds='(0, 1)'."
+    report = commands.add_parser("report", help="tables, figures and report.html of a run")
+    report.add_argument("--workdir", required=True, type=Path, help="directory of the run")
+    args, rest = parser.parse_known_args(arguments)
+    overrides = [a for a in rest if args.command == "run" and a.startswith("--config.")]
+    if unknown := [a for a in rest if a not in overrides]:
+        parser.error(f"unrecognized argument {unknown[0]!r}")
+    sys.exit(_run(args, overrides) if args.command == "run" else _report(args))
+
+
+def load_config(path: str, overrides: list[str]) -> "ConfigDict":
+    """The configuration of `FILE[:VARIANT]` with `--config.field=value` overrides applied, locked.
+
+    Raises:
+      ValueError: with one sentence, if the file or a field is not there or a value does not fit.
+    """
+    from absl import flags
+    from ml_collections import config_flags
+
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    file = path.partition(":")[0]
+    if not Path(file).is_file():
+        raise ValueError(f"There is no configuration file {file!r}; those of the project are in configs/.")
+    try:
+        values(["lotto-jax", f"--config={path}", *overrides])
+    except (flags.Error, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"The configuration cannot be set up: {' '.join(str(error).split())}") from error
+    return values.config
+
+
+def _fault(error: BaseException) -> int:
+    print(f"lotto-jax: {error}", file=sys.stderr)
+    return 1
+
+
+def _run(args: argparse.Namespace, overrides: list[str]) -> int:
+    from lotto_jax.training.preemption import EXIT_STATUS, Preempted, Preemption
+
+    preemption = Preemption().install()
+    try:
+        config = load_config(args.config, overrides)
+    except ValueError as error:
+        return _fault(error)
+
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)  # TFDS and Orbax narrate otherwise
+    from lotto_jax.experiments.run import run
+    from lotto_jax.experiments.run_directory import RunDirectoryError
+    from lotto_jax.experiments.tickets import Diverged
+    from lotto_jax.training.checkpoints import StorageError
+
+    try:
+        run(config, args.workdir, preemption)
+    except Preempted:
+        print(f"Preempted; the same command goes on with {args.workdir}.", file=sys.stderr)
+        return EXIT_STATUS
+    except (ValueError, OSError, RunDirectoryError, StorageError, Diverged) as error:
+        return _fault(error)
+    return _report(args)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from lotto_jax.reports.report import write
+
+    try:
+        print(write(args.workdir))
+    except (ValueError, OSError) as error:
+        return _fault(error)
+    return 0

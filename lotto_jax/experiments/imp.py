@@ -5,7 +5,6 @@ winning tickets that phase r - 1 trained by `fraction`, starts them from the sna
 control arms. A last phase trains the one-shot tickets.
 """
 
-import io
 import warnings
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 from ml_collections import ConfigDict
+from safetensors.numpy import save
 
 from lotto_jax import config as configuration
 from lotto_jax import pruning
@@ -260,7 +260,7 @@ class Search:
         if not count:
             return
         batch = jax.tree.map(lambda x: x[:count], self.trainer.held_out)
-        pictures = {"original": np.asarray(batch.image) / np.float32(255)}
+        pictures = {"original": np.asarray(batch.image)}
         kept = [phase for phase in self.rounds.steps() if phase <= self.config.imp.rounds]
         for phase in sorted({kept[i] for i in np.linspace(0, len(kept) - 1, 6).round().astype(int)}):
             trained = self.restore(phase)
@@ -275,10 +275,8 @@ class Search:
             )
             for i, output in zip(chosen, np.asarray(outputs), strict=True):
                 ticket = trained.tickets[i]
-                pictures[f"{ticket.arm}/{ticket.sparsity:.6f}"] = output
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **pictures)  # type: ignore[arg-type]  (names as keywords)
-        write_atomically(self.trainer.directory.path / "images.npz", buffer.getvalue())
+                pictures[f"{ticket.arm}/{ticket.sparsity:.6f}"] = np.round(output * 255).astype(np.uint8)
+        write_atomically(self.trainer.directory.path / "images.safetensors", save(pictures))
 
     def close(self) -> None:
         """Finish pending saves."""

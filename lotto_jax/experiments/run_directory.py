@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
+from safetensors.numpy import save
 
 from lotto_jax import config as configuration
 from lotto_jax.pruning import masks
@@ -124,9 +124,7 @@ class RunDirectory:
         """Store a ticket's bit-packed mask and where it comes from in tickets/<name>/."""
         directory = self.path / "tickets" / name
         directory.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        np.savez(buffer, **masks.pack(mask))  # type: ignore[arg-type]  (leaf names as keywords)
-        write_atomically(directory / "mask.npz", buffer.getvalue())
+        write_atomically(directory / "mask.safetensors", save(masks.pack(mask)))
         write_atomically(directory / "provenance.json", json.dumps(provenance, indent=2) + "\n")
 
 

@@ -79,7 +79,7 @@ def unpack(packed: list[Array], like: masks.Mask) -> masks.Mask:
         jnp.unpackbits(next(bits), axis=1, count=m[0].size).astype(bool).reshape(m.shape) if m.ndim > 1 else m
         for m in leaves
     ]
-    return structure.unflatten(restored)
+    return jax.tree.unflatten(structure, restored)
 
 
 def masked(states: TrainState, mask: masks.Mask) -> TrainState:
@@ -101,14 +101,14 @@ class Trainer:
         self.config, self.objective, self.directory, self.preemption = config, objective, directory, preemption
         self.mesh = mesh.make(len(config.seeds), config.train.batch_size)
         everywhere = mesh.replicated(self.mesh)
-        self.data = jax.device_put(Batch(*dataset.train), everywhere)
+        self.data = jax.device_put(Batch(*map(jnp.asarray, dataset.train)), everywhere)
         held_out = getattr(dataset, config.evaluation.split)
         if not len(held_out.label):
             raise ValueError(
                 f"config.evaluation.split is {config.evaluation.split!r}, but that split is empty; "
                 "set config.dataset.validation_examples or evaluate on the test split."
             )
-        self.held_out = jax.device_put(Batch(*held_out), everywhere)
+        self.held_out = jax.device_put(Batch(*map(jnp.asarray, held_out)), everywhere)
         epoch_steps = len(dataset.train.label) // config.train.batch_size
         self.steps = config.train.epochs * epoch_steps
         self.rewind_step = config.imp.rewind_step
@@ -174,10 +174,11 @@ class Trainer:
         """The step and the stack of the newest readable checkpoint between two steps; (0, None) if there is none."""
         like = self.like({"states": stack.states, "mask": pack(stack.mask)})
         base = self.position(phase, 0)
-        position, saved = self.chunks.restore_newest(base + first, base + last, like)
-        self.directory.truncate_log(base if position is None else position)
-        if position is None:
+        found = self.chunks.restore_newest(base + first, base + last, like)
+        self.directory.truncate_log(base if found is None else found[0])
+        if found is None:
             return 0, None
+        position, saved = found
         step = position - base
         tqdm.write(f"Going on with round {stack.tickets[0].round} at step {step} of {self.steps}.")
         begun = step if first <= 1 else step - self.rewind_step

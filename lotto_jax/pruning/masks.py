@@ -4,14 +4,15 @@ Every function is pure and works under `jit`, `vmap` (a leading ticket axis on p
 """
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-Params = PyTree[Float[Array, "..."]]
-Mask = PyTree[Bool[Array, "..."]]
+Params: TypeAlias = PyTree[Float[Array, "..."]]
+Mask: TypeAlias = PyTree[Bool[Array, "..."]]
 Path = tuple  # of jax.tree_util key entries
 Prunable = Callable[[Path, Array], bool]
 

@@ -46,7 +46,7 @@ def _remove(scores: Scores, mask: Mask, k: Int[Array, ""]) -> Mask:
     removed = selection.lowest([values[i] for i in where], [leaves[i] for i in where], k)
     for i, gone in zip(where, removed, strict=True):
         leaves[i] = leaves[i] & ~gone
-    return structure.unflatten(leaves)
+    return jax.tree.unflatten(structure, leaves)
 
 
 @jax.jit
@@ -121,4 +121,4 @@ def random_like(key: Array, mask: Mask) -> Mask:
         jax.random.permutation(k, m.reshape(-1)).reshape(m.shape) if m.ndim else m
         for k, m in zip(keys, leaves, strict=True)
     ]
-    return structure.unflatten(shuffled)
+    return jax.tree.unflatten(structure, shuffled)

@@ -1,12 +1,14 @@
 """Scores that need no data: pytrees with the structure of params; higher = keep."""
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, PyTree
 
 from lotto_jax.pruning.masks import Params
 
-Scores = PyTree[Float[Array, "..."]]
+Scores: TypeAlias = PyTree[Float[Array, "..."]]
 
 
 def magnitude(params: Params) -> Scores:
@@ -23,4 +25,6 @@ def random_scores(key: Key[Array, ""], params: Params) -> Scores:
     """
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    return structure.unflatten([jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)])
+    return jax.tree.unflatten(
+        structure, [jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+    )

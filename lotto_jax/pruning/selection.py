@@ -38,7 +38,7 @@ def _count_below(keys: list[Array], threshold: Array) -> Int[Array, ""]:
 class _Search(NamedTuple):
     low: UInt32[Array, ""]
     high: UInt32[Array, ""]
-    count: Int[Array, ""]  # of keys below low
+    below: Int[Array, ""]  # keys below low
     weight_low: Float[Array, ""]
     weight_high: Float[Array, ""]
     up: Bool[Array, ""]  # whether the last probe became low
@@ -61,7 +61,7 @@ def _threshold(keys: list[Array], k: Int[Array, ""]) -> tuple[Array, Array]:
     second = sample[jnp.clip(center + spread, 0, sample.size - 1)]
 
     def unfinished(s: _Search) -> Array:
-        return (s.count != k) & (s.high - s.low > 1)
+        return (s.below != k) & (s.high - s.low > 1)
 
     def probe(s: _Search) -> _Search:
         width = s.high - s.low
@@ -77,7 +77,7 @@ def _threshold(keys: list[Array], k: Int[Array, ""]) -> tuple[Array, Array]:
         return _Search(
             low=jnp.where(up, guess, s.low),
             high=jnp.where(up, s.high, guess),
-            count=jnp.where(up, below, s.count),
+            below=jnp.where(up, below, s.below),
             weight_low=jnp.where(up, distance, s.weight_low * stale),
             weight_high=jnp.where(up, s.weight_high * stale, distance),
             up=up,
@@ -87,14 +87,14 @@ def _threshold(keys: list[Array], k: Int[Array, ""]) -> tuple[Array, Array]:
     start = _Search(
         low=jnp.uint32(0),
         high=jnp.uint32(0xFFFFFFFF),
-        count=jnp.int32(0),
+        below=jnp.int32(0),
         weight_low=k.astype(jnp.float32),
         weight_high=(size - k).astype(jnp.float32),
         up=jnp.bool_(True),
         counts=jnp.int32(0),
     )
     end = lax.while_loop(unfinished, probe, start)
-    return end.low, end.count
+    return end.low, end.below
 
 
 def _first_positions(tied: list[Array], needed: Int[Array, ""]) -> Int[Array, ""]:

@@ -110,10 +110,10 @@ class Store:
             raise StorageError(f"Checkpoint {step} in {self.directory} is damaged: its checksum does not match.")
         return state
 
-    def restore_newest(self, first: int, last: int, like: PyTree) -> tuple[int, PyTree] | tuple[None, None]:
+    def restore_newest(self, first: int, last: int, like: PyTree) -> tuple[int, PyTree] | None:
         """The newest readable checkpoint numbered `first` to `last`, passing damaged ones with a warning.
 
-        Returns its number and state, or (None, None).
+        Returns its number and state, or None.
 
         Args:
           first, last: inclusive bounds.
@@ -124,7 +124,7 @@ class Store:
                 return step, self.restore(step, like)
             except StorageError as error:
                 warnings.warn(f"{error} Going back to the one before.", stacklevel=2)
-        return None, None
+        return None
 
     def close(self) -> None:
         """Wait for pending saves and stop the background threads."""

@@ -92,16 +92,16 @@ def _tfds(name: str, data_dir: str) -> tuple[str, dict[str, np.ndarray]]:
     stored = cache.root() / "datasets" / f"{name}-{version}-{DECODING}"
     arrays = cache.read(stored)
     if arrays is None:
-        arrays = _decode(name, version, directory)
+        arrays = _decode(name, infos[-1].parent)
         cache.write(stored, arrays)
     return version, arrays
 
 
-def _decode(name: str, version: str, directory: Path) -> dict[str, np.ndarray]:
+def _decode(name: str, directory: Path) -> dict[str, np.ndarray]:
     import tensorflow_datasets as tfds
     from tqdm import tqdm
 
-    builder = tfds.builder(f"{name}:{version}", data_dir=str(directory))
+    builder = tfds.builder_from_directory(directory)
     arrays: dict[str, np.ndarray] = {}
     for split in ("train", "test"):
         source = builder.as_data_source(split=split)

@@ -67,13 +67,22 @@ class RunDirectory:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self._lock.close()
             raise RunDirectoryError(f"Another run is using {path}; wait for it or choose another --workdir.") from None
-        stored = path / "config.json"
+        try:
+            self._claim(config)
+        except RunDirectoryError:
+            self._lock.close()
+            raise
+
+    def _claim(self, config: ConfigDict) -> None:
+        """Make the directory this configuration's, or check that it is."""
+        stored = self.path / "config.json"
         values = configuration.as_dict(config)
         if stored.exists():
             self._compare(json.loads(stored.read_text())["config"], values)
-        elif any(p.name != ".lock" for p in path.iterdir()):
-            raise RunDirectoryError(f"{path} holds other files but no run; choose an empty --workdir.")
+        elif any(p.name != ".lock" for p in self.path.iterdir()):
+            raise RunDirectoryError(f"{self.path} holds other files but no run; choose an empty --workdir.")
         else:
             versions = {name: version(name) for name in VERSIONED}
             content = {"config": values, "digest": configuration.digest(config), "versions": versions}

@@ -1,0 +1,88 @@
+"""Everything a reader wants from a run directory: a printed summary, figures, and report.html in one file."""
+
+import base64
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from lotto_jax.experiments.run_directory import read_log, read_results, write_atomically
+from lotto_jax.reports import figures, summary
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
+th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd } th { background: #f6f6f6 }
+img { max-width: 100%; margin: .5rem 0 } pre { background: #f6f6f6; padding: .7rem; overflow: auto; font-size: 12px }
+"""
+
+
+def write(workdir: Path) -> str:
+    """Write figures/ and report.html of a run, finished or not; return the summary as text.
+
+    Raises:
+      ValueError: if the directory holds no results yet.
+    """
+    results = read_results(workdir)
+    if not results:
+        raise ValueError(f"There are no results in {workdir} yet; run `lotto-jax run --workdir={workdir}` first.")
+    run = json.loads((workdir / "config.json").read_text())
+    config = run["config"]
+    title = (
+        f"{results[0].model} on {results[0].dataset}, {len(config['seeds'])} seeds, {config['train']['epochs']} epochs"
+    )
+    text, body, files = [title], [f"<h1>{html.escape(title)}</h1>"], []
+    for metric in summary.metrics(results):
+        points = summary.points(results, metric)
+        choices = list(dict.fromkeys(p.pruned for p in points if p.arm == "winning"))
+        found = [summary.winning(points, metric, pruned, config["report"]["tolerance"]) for pruned in choices]
+        wins = [win for win in found if win is not None]
+        header, rows = summary.table(points)
+        sentences = [summary.sentence(win, metric) for win in wins]
+        text += ["", f"{metric} (mean ± standard deviation over seeds)", *_aligned(header, rows), "", *sentences]
+        made = figures.against_sparsity(points, metric, wins, title, workdir / "figures" / f"{metric}_against_sparsity")
+        files += made
+        body += [f"<h2>{html.escape(metric)}</h2>", *(f"<p>{html.escape(s)}</p>" for s in sentences)]
+        body += [_embedded(made[0]), _html_table(header, rows)]
+    log = read_log(workdir)
+    if any(p["arm"] == "winning" for p in log):
+        known = {"position", "pruned", "round", "arm", "seed", "sparsity", "step"}
+        for name in [key for key in log[-1] if key not in known]:
+            files += figures.training_curves(log, name, workdir / "figures" / f"{name}_curves")
+            body += [f"<h2>Training: {html.escape(name)}</h2>", _embedded(files[-2])]
+    if (pictures := _pictures(workdir)) is not None:
+        files += figures.image_grid(pictures, workdir / "figures" / "images")
+        body += ["<h2>Images</h2>", _embedded(files[-2])]
+    versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    body += [f"<h2>Configuration {run['digest']}</h2><p>{html.escape(versions)}</p>"]
+    body += [f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]
+    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
+    write_atomically(workdir / "report.html", page + "\n".join(body) + "\n")
+    shown = [workdir / "report.html", *(f for f in files if f.suffix == ".png")]
+    return "\n".join([*text, "", "Written:", *(f"  {path}" for path in shown)])
+
+
+def _pictures(workdir: Path) -> dict[str, np.ndarray] | None:
+    try:
+        return load((workdir / "images.safetensors").read_bytes())
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def _aligned(header: list[str], rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
+
+
+def _html_table(header: list[str], rows: list[list[str]]) -> str:
+    cells = lambda tag, row: "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)  # noqa: E731
+    lines = [f"<tr>{cells('td', row)}</tr>" for row in rows]
+    return f"<table><tr>{cells('th', header)}</tr>{''.join(lines)}</table>"
+
+
+def _embedded(path: Path) -> str:
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'

@@ -1,0 +1,130 @@
+"""From results.csv to what is reported: means and spreads by sparsity and arm, and the winning sparsity."""
+
+import statistics
+from collections import defaultdict
+from typing import NamedTuple
+
+from scipy import stats
+
+from lotto_jax.experiments.run_directory import Result
+
+HIGHER_IS_BETTER = ("accuracy", "inception_score", "precision", "recall")
+SIGNIFICANCE = 0.05
+
+
+class Point(NamedTuple):
+    """One arm at one sparsity: a measurement for every seed."""
+
+    pruned: str
+    arm: str
+    round: int
+    sparsity: float
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation over seeds (ddof 1); 0 for a single seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+
+class Winning(NamedTuple):
+    """The winning sparsity of one choice of pruned components, and what it was judged by (None: there is none)."""
+
+    pruned: str
+    sparsity: float | None
+    dense: Point
+    tolerance: float
+    p_value: float | None
+
+
+def metrics(results: list[Result]) -> list[str]:
+    """Names of the metrics measured, in order of appearance."""
+    return list(dict.fromkeys(r.metric for r in results))
+
+
+def points(results: list[Result], metric: str) -> list[Point]:
+    """Measurements of `metric` grouped over seeds, by pruned components, arm and sparsity."""
+    groups: dict[tuple, list[Result]] = defaultdict(list)
+    for r in results:
+        if r.metric == metric:
+            # Seeds of one one-shot sparsity, or of one round, differ by at most a rounded weight.
+            groups[r.pruned, r.arm, r.round, round(r.sparsity, 4)].append(r)
+    return [
+        Point(pruned, arm, number, rs[0].sparsity, tuple(r.value for r in rs))
+        for (pruned, arm, number, _), rs in groups.items()
+    ]
+
+
+def default_tolerance(metric: str, dense: Point) -> float:
+    """How much worse than the dense mean a winning ticket may be: 10 points of FID, else one std or 10 %."""
+    return 10.0 if metric.startswith("fid") else max(dense.std, 0.1 * abs(dense.mean))
+
+
+def winning(points: list[Point], metric: str, pruned: str, tolerance: float = 0.0) -> Winning | None:
+    """The largest sparsity at which the winning arm is as good as the dense network and the random arm is worse.
+
+    As good: its mean is worse than the dense mean by at most the tolerance. Worse: a one-sided Welch test of the random
+    against the winning arm has p < 0.05; it needs two seeds or more.
+
+    Args:
+      points: of one metric.
+      metric: its name, which says whether higher or lower is better.
+      pruned: the choice of components.
+      tolerance: 0 for the default.
+
+    Returns:
+      None if the dense or the winning arm was not measured.
+    """
+    sign = -1 if metric.startswith(HIGHER_IS_BETTER) else 1
+    dense = next((p for p in points if p.arm == "dense"), None)
+    arms = {arm: {p.round: p for p in points if (p.pruned, p.arm) == (pruned, arm)} for arm in ("winning", "random")}
+    if dense is None or not arms["winning"]:
+        return None
+    allowed = tolerance or default_tolerance(metric, dense)
+    found: tuple[float | None, float | None] = (None, None)
+    for number, ticket in sorted(arms["winning"].items()):
+        control = arms["random"].get(number)
+        if control is None or min(len(control.values), len(ticket.values)) < 2:
+            continue
+        # Arms without any spread make the test undefined; their means decide then.
+        if control.std == ticket.std == 0:
+            p_value = 0.0 if sign * (control.mean - ticket.mean) > 0 else 1.0
+        else:
+            worse = "greater" if sign > 0 else "less"
+            p_value = float(stats.ttest_ind(control.values, ticket.values, equal_var=False, alternative=worse).pvalue)
+        if sign * (ticket.mean - dense.mean) <= allowed and p_value < SIGNIFICANCE:
+            found = ticket.sparsity, p_value
+    return Winning(pruned, found[0], dense, allowed, found[1])
+
+
+def table(points: list[Point]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: sparsity down, one column an arm (and component), cells `mean ± std`."""
+    columns = list(dict.fromkeys((p.pruned, p.arm) for p in points if p.arm != "dense"))
+    choices = {pruned for pruned, _ in columns}
+    header = ["sparsity", "dense", *(arm if len(choices) == 1 else f"{arm} ({pruned})" for pruned, arm in columns)]
+    rows = []
+    for sparsity in sorted({round(p.sparsity, 4) for p in points}):
+        here = {(p.pruned, p.arm): p for p in points if round(p.sparsity, 4) == sparsity}
+        dense = next((p for p in here.values() if p.arm == "dense"), None)
+        cells = [dense, *(here.get(column) for column in columns)]
+        rows.append([f"{sparsity:.2%}", *(f"{p.mean:.4g} ± {p.std:.2g}" if p else "" for p in cells)])
+    return header, rows
+
+
+def sentence(win: Winning, metric: str) -> str:
+    """The winning sparsity in words."""
+    what = "network" if win.pruned == "both" else win.pruned
+    if win.sparsity is None:
+        return (
+            f"No winning ticket by {metric} (pruned: {what}): at no sparsity was it within {win.tolerance:.3g} of the "
+            f"dense {win.dense.mean:.4g} with the random ticket significantly worse."
+        )
+    return (
+        f"winning_sparsity by {metric} (pruned: {what}): {win.sparsity:.2%}; there the winning ticket is within "
+        f"{win.tolerance:.3g} of the dense {win.dense.mean:.4g}, the random ticket worse (Welch p = {win.p_value:.2g})."
+    )

@@ -1,0 +1,126 @@
+"""Sources: exact pixels, explicit splits, a cache that is verified, and messages that help."""
+
+import io
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lotto_jax.data import cache, sources
+
+
+@pytest.fixture
+def tfds_dir(tmp_path, monkeypatch):
+    """A small dataset with an image and a label, written by TFDS itself without TensorFlow; and an empty cache."""
+    import tensorflow_datasets as tfds
+
+    with tfds.core.registered.skip_registering():
+
+        class TinyShapes(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("1.2.0")
+
+            def _info(self):
+                features = tfds.features.FeaturesDict(
+                    {"image": tfds.features.Image(shape=(6, 5, 3)), "label": tfds.features.ClassLabel(num_classes=4)}
+                )
+                return self.dataset_info_from_configs(features=features)
+
+            def _split_generators(self, dl_manager):
+                return {"train": self._generate_examples(20), "test": self._generate_examples(7)}
+
+            def _generate_examples(self, count):
+                rng = np.random.default_rng(count)
+                for i in range(count):
+                    png = io.BytesIO()  # arrays would be encoded with TensorFlow
+                    Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).save(png, "PNG")
+                    png.seek(0)
+                    yield i, {"image": png, "label": i % 4}
+
+    monkeypatch.setenv("LOTTO_JAX_CACHE", str(tmp_path / "cache"))
+    builder = TinyShapes(data_dir=tmp_path / "tfds", file_format="array_record")
+    builder.download_and_prepare()
+    return tmp_path / "tfds"
+
+
+def stored(tmp_path):
+    return next((tmp_path / "cache" / "datasets").iterdir())
+
+
+def test_tfds_images_are_decoded_once_and_mapped_from_the_cache_after(tfds_dir, tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    first = sources.load("tiny_shapes", str(tfds_dir))
+    assert first.version == "1.2.0" and first.image_shape == (6, 5, 3)
+    direct = tfds.builder_from_directory(tfds_dir / "tiny_shapes" / "1.2.0").as_data_source(split="test")
+    np.testing.assert_array_equal(first.test.image, np.stack([x["image"] for x in direct]))
+    np.testing.assert_array_equal(first.test.label, [x["label"] for x in direct])
+    monkeypatch.setattr(tfds, "builder_from_directory", None)  # a second decoding would fail
+    again = sources.load("tiny_shapes", str(tfds_dir))
+    assert isinstance(again.train.image.base, np.memmap) or isinstance(again.train.image, np.memmap)
+    np.testing.assert_array_equal(again.train.image, first.train.image)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "manifest"])
+def test_a_damaged_cache_is_noticed_and_made_again(tfds_dir, tmp_path, damage):
+    good = np.array(sources.load("tiny_shapes", str(tfds_dir)).train.image)
+    file = stored(tmp_path) / ("manifest.json" if damage == "manifest" else "train_image.npy")
+    data = bytearray(file.read_bytes())
+    if damage == "flip":
+        data[-1] ^= 1
+    file.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+    with pytest.warns(UserWarning, match="damaged"):
+        again = sources.load("tiny_shapes", str(tfds_dir))
+    np.testing.assert_array_equal(again.train.image, good)
+
+
+def test_an_interrupted_write_leaves_nothing_behind(tmp_path):
+    class Interrupted(Exception):
+        pass
+
+    class Unwritable:
+        def __array__(self, dtype=None, copy=None):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        cache.write(tmp_path / "entry", {"a": np.ones(3), "b": Unwritable()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_splits_are_explicit_and_do_not_overlap(tfds_dir):
+    whole = sources.load("tiny_shapes", str(tfds_dir))
+    split = sources.load("tiny_shapes", str(tfds_dir), train_examples=9, validation_examples=5)
+    np.testing.assert_array_equal(split.train.image, whole.train.image[:9])
+    np.testing.assert_array_equal(split.validation.image, whole.train.image[15:])
+    assert len(split.test.label) == 7
+
+
+def test_a_missing_dataset_names_the_place_and_both_remedies(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(ValueError) as error:
+        sources.load("celeb_a")
+    for part in ("celeb_a", str(tmp_path), "config.dataset.data_dir", "tfds build"):
+        assert part in str(error.value)
+
+
+def test_the_bundled_digits_are_the_1797_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    digits = sources.load("digits")
+    image = np.concatenate([digits.train.image, digits.test.image])
+    label = np.concatenate([digits.train.label, digits.test.label])
+    assert image.dtype == np.uint8 and image.shape == (1797, 8, 8, 1) and label.dtype == np.int32
+    originals = {
+        (tuple(np.round(i.reshape(-1) * 255 / 16).astype(int)), t)
+        for i, t in zip(*load_digits(return_X_y=True), strict=True)
+    }
+    assert {(tuple(map(int, i.reshape(-1))), int(t)) for i, t in zip(image, label, strict=True)} == originals
+
+
+def test_real_mnist_has_its_shape_and_a_second_start_takes_less_than_a_second(data_dir):
+    first = sources.load("mnist", data_dir)
+    assert first.train.image.shape == (60_000, 28, 28, 1) and first.test.image.shape == (10_000, 28, 28, 1)
+    assert np.bincount(first.test.label).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 1009, 974]
+    start = time.perf_counter()
+    sources.load("mnist", data_dir)
+    assert time.perf_counter() - start < 1.0

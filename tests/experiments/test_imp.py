@@ -1,0 +1,170 @@
+"""The search itself, run for real on the digits: arms, sparsities, tickets on disk, one compilation for all rounds."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from lotto_jax.experiments.run import run
+from lotto_jax.experiments.run_directory import read_log, read_results
+from lotto_jax.experiments.tickets import Diverged
+from tests import tiny
+
+WEIGHTS = 2 * 64 * 8
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished search with every arm, both kinds of component choice, and one-shot tickets."""
+    workdir = tmp_path_factory.mktemp("imp") / "run"
+    config = tiny.config(
+        imp__pruned=("both", "encoder"),
+        imp__arms=("winning", "random", "random_pruned"),
+        imp__one_shot_sparsities=(0.5, 0.9),
+    )
+    run(config, workdir)
+    return workdir
+
+
+def values(results, **fields):
+    return [r for r in results if all(getattr(r, k) == v for k, v in fields.items())]
+
+
+def test_every_arm_round_and_seed_is_measured_once(finished):
+    results = read_results(finished)
+    assert len(results) == 2 + 2 * 2 * 3 * 2 + 2 * 2  # dense; rounds x pruned x arms x seeds; one-shot x seeds
+    assert len({r[:-1] for r in results}) == len(results)
+    assert {r.metric for r in results} == {"reconstruction_loss"}
+
+
+def test_sparsity_counts_the_weights_of_the_whole_network(finished):
+    results = read_results(finished)
+    kept = [WEIGHTS - round(0.2 * WEIGHTS)]
+    kept.append(kept[0] - round(0.2 * kept[0]))
+    half = [WEIGHTS // 2 - round(0.2 * WEIGHTS / 2)]
+    half.append(half[0] - round(0.2 * half[0]))
+    for number in (1, 2):
+        both = {r.sparsity for r in values(results, round=number, pruned="both", arm="winning")}
+        encoder = {r.sparsity for r in values(results, round=number, pruned="encoder", arm="winning")}
+        assert both == {pytest.approx(1 - kept[number - 1] / WEIGHTS)}
+        assert encoder == {pytest.approx((WEIGHTS // 2 - half[number - 1]) / WEIGHTS)}
+    one_shot = {round(r.sparsity, 2) for r in values(results, arm="one_shot")}
+    assert one_shot == {0.5, 0.9}
+
+
+def test_arms_are_fair_all_see_the_same_number_of_updates(finished):
+    points = read_log(finished)
+    last = {}
+    for p in points:
+        last[p["round"], p["arm"], p["pruned"], p["seed"]] = p["step"]
+    assert set(last.values()) == {22}
+    first = min(p["step"] for p in points if p["arm"] == "winning")
+    assert first == 4  # its first three steps are behind it
+    assert min(p["step"] for p in points if p["arm"] == "random") == 1
+    assert {r.step for r in read_results(finished)} == {22}
+
+
+def test_tickets_on_disk_nest_and_say_where_they_come_from(finished):
+    tickets = {}
+    for directory in (finished / "tickets").iterdir():
+        provenance = json.loads((directory / "provenance.json").read_text())
+        masks = load_file(directory / "mask.safetensors")
+        tickets[provenance["pruned"], provenance["arm"], provenance["round"], provenance["seed"]] = provenance, masks
+    for seed in (0, 1):
+        (first, older), (second, newer) = (tickets["both", "winning", r, seed] for r in (1, 2))
+        assert first["parent"] == "dense" and second["parent"] == first["name"]
+        assert (finished / second["start"]).is_dir()
+        for name, bits in newer.items():
+            assert not np.any(bits & ~older[name])  # nothing revived
+        ones = sum(int(np.unpackbits(bits).sum()) for bits in newer.values())
+        assert 1 - ones / WEIGHTS == pytest.approx(second["sparsity"])
+        assert set(tickets["encoder", "winning", 2, seed][1]) == {"encoder/dense/kernel"}
+
+
+def test_random_pruned_masks_have_the_layers_sparsity_of_the_winning_ones(finished):
+    from orbax.checkpoint import StandardCheckpointer
+
+    raw = StandardCheckpointer().restore((finished / "checkpoints" / "rounds" / "2" / "state").absolute())
+    meta = json.loads((finished / "checkpoints" / "rounds" / "2" / "meta" / "metadata").read_text())
+    arms = [(t[0], t[2], t[3]) for t in meta["tickets"]]
+    for seed in (0, 1):
+        for bits in raw["mask"]:
+            winning, shuffled = (bits[arms.index(("both", arm, seed))] for arm in ("winning", "random_pruned"))
+            assert np.unpackbits(winning).sum() == np.unpackbits(shuffled).sum()
+            assert not np.array_equal(winning, shuffled)
+
+
+def test_running_again_changes_nothing(finished):
+    before = (finished / "results.csv").read_bytes()
+    config = tiny.config(
+        imp__pruned=("both", "encoder"),
+        imp__arms=("winning", "random", "random_pruned"),
+        imp__one_shot_sparsities=(0.5, 0.9),
+    )
+    run(config, finished)
+    assert (finished / "results.csv").read_bytes() == before
+
+
+def test_rounds_after_the_first_compile_nothing(tmp_path):
+    """Every lowering is counted, down to single array operations; a long search has those of a short one."""
+
+    def lowerings(rounds):
+        jax.clear_caches()
+        counted = []
+        listener = lambda name, seconds, **kw: counted.append(name) if "jaxpr_to_mlir" in name else None  # noqa: E731
+        jax.monitoring.register_event_duration_secs_listener(listener)
+        run(tiny.config(imp__rounds=rounds, evaluation__images=0), tmp_path / str(rounds))
+        jax.monitoring.unregister_event_duration_listener(listener)
+        return len(counted)
+
+    short, long = lowerings(2), lowerings(5)
+    assert short > 0 and long == short
+
+
+def test_rewinding_to_initialization(tmp_path):
+    run(tiny.config(imp__rewind_step=0, imp__rounds=1), tmp_path / "run")
+    points = [p for p in read_log(tmp_path / "run") if p["arm"] == "winning"]
+    assert min(p["step"] for p in points) == 1 and max(p["step"] for p in points) == 22
+
+
+def test_keeping_only_the_last_states_still_finishes(tmp_path):
+    config = tiny.config(checkpoint__keep_states="last", imp__rounds=3, imp__one_shot_sparsities=(0.5,))
+    run(config, tmp_path / "run")
+    kept = {int(p.name) for p in (tmp_path / "run" / "checkpoints" / "rounds").iterdir() if p.name.isdigit()}
+    assert kept == {0, 4}
+
+
+def test_divergence_names_round_step_and_seed_and_poisons_nothing(tmp_path):
+    config = tiny.config()
+    config.optimizer = {"name": "sgd", "learning_rate": 1e30}
+    with pytest.raises(Diverged, match=r"round 0, arm dense, seed 0.*learning_rate") as error:
+        run(config, tmp_path / "run")
+    assert "at step" in str(error.value)
+    chunks = tmp_path / "run" / "checkpoints" / "chunks"
+    assert not [p for p in chunks.iterdir() if p.name.isdigit()]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("imp__pruned", ("generator",), "'generator', but linear_autoencoder has encoder, decoder"),
+        ("imp__arms", ("random",), "must hold 'winning'"),
+        ("imp__arms", ("winning", "lucky"), "names 'lucky'"),
+        ("imp__fraction", 1.0, "config.imp.fraction is 1.0"),
+        ("imp__rewind_step", 22, "training has only 22 steps"),
+        ("imp__one_shot_sparsities", (1.5,), "holds 1.5"),
+        ("train__batch_size", 5000, "more than the 1438 training examples"),
+        ("dataset__train_examples", 9999, "has 1438"),
+        ("evaluation__split", "validation", "that split is empty"),
+        ("model", {"name": "transformer"}, "takes one of linear_autoencoder"),
+        ("model", {"name": "linear_autoencoder", "depth": 3}, r"config.model.depth is not a field"),
+        ("optimizer", {"name": "adam", "lr": 0.1}, r"config.optimizer.lr is not a field of 'adam'"),
+        ("objective", {"name": "reconstruction", "beta": 4.0}, r"config.objective.beta is not a field"),
+    ],
+)
+def test_a_bad_field_is_one_clear_sentence(tmp_path, field, value, message):
+    with pytest.raises(ValueError, match=message) as error:
+        run(tiny.config(**{field: value}), tmp_path / "run")
+    assert "\n" not in str(error.value)

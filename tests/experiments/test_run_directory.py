@@ -1,0 +1,73 @@
+"""The run directory: locked, refusing other configurations, and atomic."""
+
+import pytest
+
+from lotto_jax.experiments.run_directory import (
+    Result,
+    RunDirectory,
+    RunDirectoryError,
+    read_log,
+    read_results,
+    write_atomically,
+)
+from tests import tiny
+
+
+def result(seed, value, metric="reconstruction_loss"):
+    return Result("imp", "linear_autoencoder", "digits", "both", 1, 0.2, "winning", seed, 22, metric, value)
+
+
+def test_a_second_run_in_one_directory_is_refused(tmp_path):
+    first = RunDirectory(tmp_path / "run", tiny.config())
+    with pytest.raises(RunDirectoryError, match="Another run is using"):
+        RunDirectory(tmp_path / "run", tiny.config())
+    first.close()
+    RunDirectory(tmp_path / "run", tiny.config()).close()
+
+
+def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path):
+    RunDirectory(tmp_path / "run", tiny.config()).close()
+    with pytest.raises(RunDirectoryError) as error:
+        RunDirectory(tmp_path / "run", tiny.config(imp__rounds=7, train__epochs=9))
+    assert "imp.rounds (2 there, 7 here)" in str(error.value) and "train.epochs (2 there, 9 here)" in str(error.value)
+
+
+def test_the_data_may_have_moved(tmp_path):
+    RunDirectory(tmp_path / "run", tiny.config()).close()
+    RunDirectory(tmp_path / "run", tiny.config(dataset__data_dir="/elsewhere")).close()
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("important")
+    with pytest.raises(RunDirectoryError, match="holds other files"):
+        RunDirectory(tmp_path, tiny.config())
+
+
+def test_results_are_appended_and_a_repeated_measurement_is_replaced(tmp_path):
+    directory = RunDirectory(tmp_path / "run", tiny.config())
+    directory.add_results([result(0, 0.5), result(1, 0.25)])
+    directory.add_results([result(1, 0.125), result(2, 1 / 3)])
+    rows = read_results(tmp_path / "run")
+    assert [(r.seed, r.value) for r in rows] == [(0, 0.5), (1, 0.125), (2, pytest.approx(1 / 3, rel=1e-8))]
+    assert rows[0] == result(0, 0.5)
+    header = (tmp_path / "run" / "results.csv").read_text().splitlines()[0]
+    assert header == "experiment,model,dataset,pruned,round,sparsity,arm,seed,step,metric,value"
+    directory.close()
+
+
+def test_the_log_is_cut_behind_the_checkpoint_a_run_goes_on_from(tmp_path):
+    directory = RunDirectory(tmp_path / "run", tiny.config())
+    directory.log({"position": i, "loss": 1.0} for i in range(5))
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
+        file.write('{"position": 5, "lo')  # a crash in the middle of a write
+    directory.truncate_log(2)
+    assert [p["position"] for p in read_log(tmp_path / "run")] == [0, 1, 2]
+    directory.close()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(TypeError):
+        write_atomically(path, 3)
+    assert path.read_text() == "old"

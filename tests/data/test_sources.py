@@ -10,37 +10,41 @@ from PIL import Image
 from lotto_jax.data import cache, sources
 
 
-@pytest.fixture
-def tfds_dir(tmp_path, monkeypatch):
-    """A small dataset with an image and a label, written by TFDS itself without TensorFlow; and an empty cache."""
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A small dataset with an image and a label, written by TFDS itself without TensorFlow."""
     import tensorflow_datasets as tfds
 
-    with tfds.core.registered.skip_registering():
+    class TinyShapes(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.2.0")
 
-        class TinyShapes(tfds.core.GeneratorBasedBuilder):
-            VERSION = tfds.core.Version("1.2.0")
+        def _info(self):
+            features = tfds.features.FeaturesDict(
+                {"image": tfds.features.Image(shape=(6, 5, 3)), "label": tfds.features.ClassLabel(num_classes=4)}
+            )
+            return self.dataset_info_from_configs(features=features)
 
-            def _info(self):
-                features = tfds.features.FeaturesDict(
-                    {"image": tfds.features.Image(shape=(6, 5, 3)), "label": tfds.features.ClassLabel(num_classes=4)}
-                )
-                return self.dataset_info_from_configs(features=features)
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(20), "test": self._generate_examples(7)}
 
-            def _split_generators(self, dl_manager):
-                return {"train": self._generate_examples(20), "test": self._generate_examples(7)}
+        def _generate_examples(self, count):
+            rng = np.random.default_rng(count)
+            for i in range(count):
+                png = io.BytesIO()  # arrays would be encoded with TensorFlow
+                Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).save(png, "PNG")
+                png.seek(0)
+                yield i, {"image": png, "label": i % 4}
 
-            def _generate_examples(self, count):
-                rng = np.random.default_rng(count)
-                for i in range(count):
-                    png = io.BytesIO()  # arrays would be encoded with TensorFlow
-                    Image.fromarray(rng.integers(0, 256, (6, 5, 3), np.uint8)).save(png, "PNG")
-                    png.seek(0)
-                    yield i, {"image": png, "label": i % 4}
+    directory = tmp_path_factory.mktemp("tfds")
+    TinyShapes(data_dir=directory, file_format="array_record").download_and_prepare()
+    return directory
 
+
+@pytest.fixture
+def tfds_dir(written, tmp_path, monkeypatch):
+    """The written dataset, with an empty cache."""
     monkeypatch.setenv("LOTTO_JAX_CACHE", str(tmp_path / "cache"))
-    builder = TinyShapes(data_dir=tmp_path / "tfds", file_format="array_record")
-    builder.download_and_prepare()
-    return tmp_path / "tfds"
+    return written
 
 
 def stored(tmp_path):

@@ -19,7 +19,7 @@ from lotto_jax import config as configuration
 from lotto_jax import pruning
 from lotto_jax.data.sources import Dataset
 from lotto_jax.experiments.run_directory import Result, RunDirectory, write_atomically
-from lotto_jax.experiments.tickets import Stack, Ticket, Trainer, join, masked, pack, repeat, unpack
+from lotto_jax.experiments.tickets import Stack, Ticket, Trainer, join, masked, pack, take, unpack
 from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.training import checkpoints, loop
 from lotto_jax.training.preemption import Preemption
@@ -68,18 +68,22 @@ class Search:
         self.rewind = checkpoints.Store(root / "rewind")
         self.seeds = list(config.seeds)
         self.phases = 1 + config.imp.rounds + bool(config.imp.one_shot_sparsities)
-        self.fresh = trainer.place(loop.init(objective, self.seeds))
-        self.dense_mask = self._stacked_ones("both")
+        self.fresh = self._initial(0)
+        self.ones = {pruned: self._stacked_ones(pruned) for pruned in ("both", *config.imp.pruned)}
+        self.dense_mask = self.ones["both"]
         self.weights = pruning.num_prunable(jax.tree.map(lambda m: m[0], self.dense_mask))
+
+    def _initial(self, salt: int) -> TrainState:
+        seeds = jnp.asarray(self.seeds, jnp.uint32)
+        return self.trainer.place(loop.init(self.objective, seeds, jnp.uint32(salt)))
 
     def _stacked_ones(self, pruned: str) -> pruning.Mask:
         """All-True masks, one a seed, in which only the pruned components are prunable."""
         predicate = pruning.is_kernel if pruned == "both" else pruning.in_components(pruned)
-        one = pruning.ones(jax.tree.map(lambda p: p[0], self.fresh.params), predicate)
-        return pruning.stack([one] * len(self.seeds))
+        return jax.jit(jax.vmap(lambda params: pruning.ones(params, predicate)))(self.fresh.params)
 
     def _tickets(self, pruned: str, phase: int, arm: str, mask: pruning.Mask, seeds: list[int]) -> list[Ticket]:
-        removed = jax.device_get(jax.vmap(lambda m: pruning.num_prunable(m) - pruning.num_kept(m))(mask))
+        removed = jax.device_get(_removed(mask))
         return [Ticket(pruned, phase, arm, s, int(r) / self.weights) for s, r in zip(seeds, removed, strict=True)]
 
     # Ticket stacks of each phase: (head at step 0, body at the rewind step).
@@ -95,16 +99,16 @@ class Search:
         head, body = [], []
         for j, pruned in enumerate(self.config.imp.pruned):
             if r == 1:
-                params, mask = previous.params, self._stacked_ones(pruned)
+                params, mask = previous.params, self.ones[pruned]
             else:
                 chosen = [i for i, t in enumerate(previous.tickets) if (t.pruned, t.arm) == (pruned, "winning")]
-                params, mask = _take(previous.params, chosen), self._mask(previous, chosen, pruned)
+                params, mask = take(previous.params, jnp.asarray(chosen)), self._mask(previous, chosen, pruned)
             mask = _prune(params, mask, jnp.float32(self.config.imp.fraction))
             for arm in self.config.imp.arms:
                 salt = 1 + (r - 1) * len(self.config.imp.pruned) + j
                 if arm == "random":
-                    states = self.trainer.place(loop.init(self.objective, self.seeds, salt))
-                    stack = Stack(self._tickets(pruned, r, arm, mask, self.seeds), masked(states, mask), mask)
+                    states = masked(self._initial(salt), mask)
+                    stack = Stack(self._tickets(pruned, r, arm, mask, self.seeds), states, mask)
                     head.append(stack)
                     continue
                 arm_mask = mask if arm == "winning" else _shuffle(self.fresh.key, jnp.int32(salt), mask)
@@ -117,7 +121,7 @@ class Search:
         pruned, dense = self.config.imp.pruned[0], self.restore(0)
         body = []
         for sparsity in self.config.imp.one_shot_sparsities:
-            mask = _prune_to(dense.params, self._stacked_ones(pruned), jnp.float32(sparsity))
+            mask = _prune_to(dense.params, self.ones[pruned], jnp.float32(sparsity))
             tickets = self._tickets(pruned, 1, "one_shot", mask, self.seeds)
             body.append(Stack(tickets, masked(snapshot, mask), mask))
         return None, self._whole(body)
@@ -126,13 +130,13 @@ class Search:
         """One stack over all choices of pruned components: masks get every kernel's full shape, so that they stack."""
         if not stacks:
             return None
-        full = [s._replace(mask=jax.tree.map(_broadcast, s.mask, self.dense_mask)) for s in stacks]
+        full = [s._replace(mask=_whole_mask(s.mask, self.dense_mask)) for s in stacks]
         return join(*full)
 
     def _mask(self, previous: Trained, chosen: list[int], pruned: str) -> pruning.Mask:
         """The chosen tickets' masks, prunable in the pruned components only."""
-        ones = self._stacked_ones(pruned)
-        return jax.tree.map(lambda m, one: m if one.ndim > 1 else one, _take(previous.mask, chosen), ones)
+        mask = take(previous.mask, jnp.asarray(chosen))
+        return jax.tree.map(lambda m, one: m if one.ndim > 1 else one, mask, self.ones[pruned])
 
     # Finished phases, kept for the next one and for metrics that are added later.
 
@@ -153,14 +157,14 @@ class Search:
     def restore(self, phase: int) -> Trained:
         """The final states of a finished phase."""
         tickets = [Ticket(*fields) for fields in self.rounds.meta(phase)["tickets"]]
-        count = len(tickets) // len(self.seeds)
-        like = {
-            "params": repeat(self.fresh.params, count),
-            "model_state": repeat(self.fresh.model_state, count),
-            "mask": pack(repeat(self.dense_mask, count)),
+        widen = lambda x: jax.ShapeDtypeStruct((len(tickets), *x.shape[1:]), x.dtype)  # noqa: E731
+        state = {
+            "params": self.fresh.params,
+            "model_state": self.fresh.model_state,
+            "mask": jax.eval_shape(pack, self.dense_mask),
         }
-        saved = self.rounds.restore(phase, self.trainer.like(like))
-        mask = unpack(saved["mask"], repeat(self.dense_mask, count))
+        saved = self.rounds.restore(phase, self.trainer.like(jax.tree.map(widen, state)))
+        mask = unpack(saved["mask"], self.dense_mask)
         return Trained(tickets, saved["params"], saved["model_state"], mask)
 
     def snapshot(self) -> TrainState:
@@ -240,16 +244,18 @@ class Search:
             for i, t in enumerate(stack.tickets)
             for name, values in metrics.items()
         )
+        masks = jax.device_get(stack.mask)
         for i, ticket in enumerate(stack.tickets):
             if ticket.arm not in ("winning", "one_shot"):
                 continue
-            prunable = self._stacked_ones(ticket.pruned)
-            mask = jax.tree.map(lambda m, one, i=i: m[i] if one.ndim > 1 else one[0], stack.mask, prunable)
+            prunable = self.ones[ticket.pruned]
+            mask = jax.tree.map(lambda m, one, i=i: m[i] if one.ndim > 1 else np.True_, masks, prunable)
             parent = ticket._replace(round=ticket.round - 1) if ticket.arm == "winning" and ticket.round > 1 else None
             provenance = {
+                "name": ticket.name,
                 **ticket._asdict(),
                 "config_digest": configuration.digest(config),
-                "parent": f"{parent.pruned}-{parent.arm}-round{parent.round}-seed{parent.seed}" if parent else "dense",
+                "parent": parent.name if parent else "dense",
                 "start": f"checkpoints/rewind/{config.imp.rewind_step}",
             }
             directory.save_ticket(ticket.name, mask, provenance)
@@ -270,9 +276,8 @@ class Search:
                 if t.seed == self.seeds[0] and t.pruned in ("both", self.config.imp.pruned[0])
             ]
             keys = jnp.stack([self.fresh.key[0]] * len(chosen))
-            outputs = loop.images(
-                self.objective, _take(trained.params, chosen), _take(trained.model_state, chosen), keys, batch
-            )
+            params, model_state = take((trained.params, trained.model_state), jnp.asarray(chosen))
+            outputs = loop.images(self.objective, params, model_state, keys, batch)
             for i, output in zip(chosen, np.asarray(outputs), strict=True):
                 ticket = trained.tickets[i]
                 pictures[f"{ticket.arm}/{ticket.sparsity:.6f}"] = np.round(output * 255).astype(np.uint8)
@@ -288,12 +293,20 @@ def _row(ticket: Ticket) -> tuple[str, int, float, str, int]:
     return ticket.pruned, ticket.round, ticket.sparsity, ticket.arm, ticket.seed
 
 
-def _take(tree: PyTree, chosen: list[int]) -> PyTree:
-    return jax.tree.map(lambda x: x[np.asarray(chosen)], tree)
+@jax.jit
+def _whole_mask(mask: pruning.Mask, full: pruning.Mask) -> pruning.Mask:
+    """Stacked masks with the leaves of `full`: scalars of kernels that are not prunable become all True."""
+
+    def widen(m: Array, f: Array) -> Array:
+        return m if m.ndim == f.ndim else jnp.broadcast_to(m.reshape(-1, *[1] * (f.ndim - 1)), f.shape)
+
+    return jax.tree.map(widen, mask, full)
 
 
-def _broadcast(mask: Array, full: Array) -> Array:
-    return jnp.broadcast_to(mask.reshape(-1, *[1] * (full.ndim - 1)), full.shape) if mask.ndim < full.ndim else mask
+@jax.jit
+def _removed(mask: pruning.Mask) -> Array:
+    """Pruned entries of every ticket."""
+    return jax.vmap(lambda m: pruning.num_prunable(m) - pruning.num_kept(m))(mask)
 
 
 @jax.jit

@@ -4,6 +4,7 @@ A phase trains one stack of tickets to the end of training. Tickets that begin a
 rewind step (the head); there those that begin at the snapshot join them, and all train as one program (the body).
 """
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -43,7 +44,8 @@ class Ticket(NamedTuple):
     @property
     def name(self) -> str:
         """Unique within a run."""
-        return f"{self.pruned}-round{self.round:02d}-{self.arm}-{self.sparsity:.4f}-seed{self.seed}"
+        sparsity = f"-{self.sparsity:.3f}" if self.arm == "one_shot" else ""
+        return f"{self.pruned}-{self.arm}{sparsity}-round{self.round:02d}-seed{self.seed}"
 
 
 class Stack(NamedTuple):
@@ -56,13 +58,23 @@ class Stack(NamedTuple):
 
 def join(*stacks: Stack) -> Stack:
     """One stack after the other on the ticket axis."""
-    together = jax.tree.map(lambda *xs: jnp.concatenate(xs), *[(s.states, s.mask) for s in stacks])
-    return Stack([t for s in stacks for t in s.tickets], *together)
+    states, mask = concatenate([(s.states, s.mask) for s in stacks])
+    return Stack([t for s in stacks for t in s.tickets], states, mask)
 
 
-def repeat(tree: PyTree, times: int) -> PyTree:
-    """The whole stack `times` times in a row: [a, b] -> [a, b, a, b]."""
-    return jax.tree.map(lambda x: jnp.concatenate([x] * times), tree)
+# The small operations on stacks are jitted because each array operation would compile by itself otherwise.
+
+
+@jax.jit
+def concatenate(trees: list[PyTree]) -> PyTree:
+    """Stacked trees one after the other on the ticket axis."""
+    return jax.tree.map(lambda *xs: jnp.concatenate(xs), *trees)
+
+
+@jax.jit
+def take(tree: PyTree, chosen: Int[Array, "chosen"]) -> PyTree:
+    """The tickets with these numbers."""
+    return jax.tree.map(lambda x: x[chosen], tree)
 
 
 @jax.jit
@@ -71,17 +83,22 @@ def pack(mask: masks.Mask) -> list[Array]:
     return [jnp.packbits(m.reshape(m.shape[0], -1), axis=1) for m in jax.tree.leaves(mask) if m.ndim > 1]
 
 
+@jax.jit
 def unpack(packed: list[Array], like: masks.Mask) -> masks.Mask:
-    """The inverse of `pack`; `like` gives structure and shapes."""
+    """The inverse of `pack`; stacked masks `like` (of any number of tickets) give structure and shapes."""
     leaves, structure = jax.tree.flatten(like)
-    bits = iter(packed)
-    restored = [
-        jnp.unpackbits(next(bits), axis=1, count=m[0].size).astype(bool).reshape(m.shape) if m.ndim > 1 else m
-        for m in leaves
-    ]
-    return jax.tree.unflatten(structure, restored)
+    bits, tickets = iter(packed), packed[0].shape[0]
+
+    def restore(m: Array) -> Array:
+        if m.ndim == 1:
+            return jnp.ones(tickets, bool)
+        shape = m.shape[1:]
+        return jnp.unpackbits(next(bits), axis=1, count=math.prod(shape)).astype(bool).reshape(tickets, *shape)
+
+    return jax.tree.unflatten(structure, [restore(m) for m in leaves])
 
 
+@jax.jit
 def masked(states: TrainState, mask: masks.Mask) -> TrainState:
     """A copy of states, which may be donated, with pruned params set to 0: where a ticket starts."""
     return jax.tree.map(jnp.copy, states._replace(params=jax.vmap(masks.apply)(states.params, mask)))
@@ -131,7 +148,7 @@ class Trainer:
         return jax.device_put(tree, mesh.over_tickets(self.mesh))
 
     def like(self, tree: PyTree) -> PyTree:
-        """What `Store.restore` needs to bring `tree` back onto the mesh."""
+        """What `Store.restore` needs to bring arrays like those of `tree` (arrays or abstract) onto the mesh."""
         return checkpoints.like(tree, mesh.over_tickets(self.mesh))
 
     def position(self, phase: int, step: int) -> int:

@@ -21,13 +21,14 @@ from lotto_jax.training import shuffle
 ORDER, NOISE, EVALUATION = range(3)
 
 
-def init(objective: Objective, seeds: list[int], salt: int = 0) -> TrainState:
+@functools.partial(jax.jit, static_argnames="objective")
+def init(objective: Objective, seeds: Int[Array, "tickets"], salt: Int[Array, ""]) -> TrainState:
     """Fresh states stacked on the ticket axis, one a seed.
 
     Tickets of one seed share the order of batches and the noise whatever `salt` is; the salt only changes the initial
     params. So a random ticket differs from its winning ticket in nothing but the initialization.
     """
-    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    keys = jax.vmap(jax.random.key)(seeds)
     states = jax.vmap(lambda key: objective.init(jax.random.fold_in(key, salt)))(keys)
     return states._replace(key=keys)
 

@@ -28,6 +28,10 @@ def data():
     return Batch(*map(jnp.asarray, sources.load("digits").train))
 
 
+def init(objective, seeds, salt=0):
+    return loop.init(objective, jnp.asarray(seeds, jnp.uint32), jnp.uint32(salt))
+
+
 def dense(states):
     return jax.vmap(lambda p: pruning.ones(p))(states.params)
 
@@ -50,7 +54,7 @@ def assert_same(a, b):
 
 
 def test_training_in_pieces_is_training_at_once_bit_for_bit(objective, data):
-    states = loop.init(objective, [0, 1])
+    states = init(objective, [0, 1])
     mask = sparse(states, 0.5)
     whole, log, _ = train(objective, states, mask, data, 0, 50)
     state, logs = states, []
@@ -63,7 +67,7 @@ def test_training_in_pieces_is_training_at_once_bit_for_bit(objective, data):
 
 def test_zero_sparsity_identity_from_the_full_state_but_not_from_weights_alone(objective, data):
     """The dense ticket from the snapshot is the original run; with a fresh optimizer it is not."""
-    states = loop.init(objective, [3])
+    states = init(objective, [3])
     original, _, _ = train(objective, states, dense(states), data, 0, 40)
     snapshot, _, _ = train(objective, states, dense(states), data, 0, 10)
     ticket, _, _ = train(objective, snapshot, dense(states), data, 10, 40)
@@ -74,7 +78,7 @@ def test_zero_sparsity_identity_from_the_full_state_but_not_from_weights_alone(o
 
 
 def test_stacked_tickets_train_as_each_would_alone(objective, data):
-    states = loop.init(objective, [0, 1, 2])
+    states = init(objective, [0, 1, 2])
     mask = sparse(states, 0.3)
     together, log, _ = train(objective, states, mask, data, 0, 30)
     for i in range(3):
@@ -86,7 +90,7 @@ def test_stacked_tickets_train_as_each_would_alone(objective, data):
 
 
 def test_a_pruned_weight_stays_zero_whatever_moments_it_comes_with(objective, data):
-    states = loop.init(objective, [0, 1])
+    states = init(objective, [0, 1])
     snapshot, _, _ = train(objective, states, dense(states), data, 0, 20)  # Adam has moments everywhere
     mask = sparse(snapshot, 0.7)
     end, _, _ = train(objective, snapshot, mask, data, 20, 45)
@@ -106,7 +110,7 @@ def test_masked_update_zeroes_gradient_and_update_under_momentum_and_weight_deca
 
 
 def test_tickets_of_a_seed_see_the_same_batches_and_start_from_other_weights(objective):
-    winning, random = loop.init(objective, [5]), loop.init(objective, [5], salt=1)
+    winning, random = init(objective, [5]), init(objective, [5], 1)
     np.testing.assert_array_equal(jax.random.key_data(winning.key), jax.random.key_data(random.key))
     kernels = [s.params["encoder"]["dense"]["kernel"] for s in (winning, random)]
     assert not np.array_equal(*kernels)
@@ -141,7 +145,7 @@ def test_an_epoch_sees_every_example_once_and_epochs_differ(data):
 
 @pytest.mark.parametrize("shape", [(8, 1), (4, 2), (2, 4)])
 def test_eight_devices_give_the_masks_of_one(objective, data, shape):
-    states = loop.init(objective, list(range(8)))
+    states = init(objective, list(range(8)))
     alone, _, _ = train(objective, states, dense(states), data, 0, 25)
     spread = jax.sharding.Mesh(np.array(jax.devices()[:8]).reshape(shape), ("ticket", "data"))
     sharded, _, _ = train(objective, states, dense(states), data, 0, 25, on=spread)
@@ -155,7 +159,7 @@ def test_one_program_for_any_piece_of_training(data):
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, seconds, **kw: lowered.append(name) if "jaxpr_to_mlir_module" in name else None
     )
-    states = loop.init(objective, [0])
+    states = init(objective, [0])
     mask = dense(states)
     state, _, _ = train(objective, states, mask, data, 0, 7)
     before = len(lowered)
@@ -165,7 +169,7 @@ def test_one_program_for_any_piece_of_training(data):
 
 
 def test_a_state_that_is_not_finite_is_reported_for_its_ticket(objective, data):
-    states = loop.init(objective, [0, 1])
+    states = init(objective, [0, 1])
     params = jax.tree.map(lambda p: p.at[1].set(jnp.inf), states.params)
     _, log, finite = train(objective, states._replace(params=params), dense(states), data, 0, 2)
     assert finite.tolist() == [True, False]
@@ -174,7 +178,7 @@ def test_a_state_that_is_not_finite_is_reported_for_its_ticket(objective, data):
 
 def test_evaluation_counts_every_example_once(objective, data):
     """Against float64 numpy on the whole set at once, with a last batch that is shorter."""
-    states = loop.init(objective, [0, 1])
+    states = init(objective, [0, 1])
     metrics = loop.evaluate(objective, states.params, states.model_state, states.key, data, batch_size=100)
     x = np.asarray(data.image, np.float64).reshape(-1, 64) / 255
     for i in range(2):

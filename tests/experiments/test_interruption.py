@@ -1,0 +1,144 @@
+"""Real processes, really killed: whatever is interrupted, the same command ends with the same results, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lotto_jax.experiments.run_directory import read_results
+
+CONFIG = Path(__file__).with_name("interrupted_config.py")
+STATUS_PREEMPTED = 143
+
+
+def start(workdir):
+    """The command line in a process of its own. Chunks of 10 steps or more, a save after each."""
+    command = "from lotto_jax.cli import main; main()"
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    return subprocess.Popen(
+        [sys.executable, "-c", command, "run", f"--config={CONFIG}", f"--workdir={workdir}"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(workdir):
+    process = start(workdir)
+    output = process.communicate(timeout=240)[0]
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        if condition():
+            return
+        time.sleep(0.002)
+    process.kill()
+    raise AssertionError(
+        "the run ended, or took too long, before the moment to interrupt it: " + process.communicate()[0]
+    )
+
+
+def outcome(workdir):
+    """Everything that must not depend on interruptions."""
+    masks = {p.parent.name: p.read_bytes() for p in sorted((workdir / "tickets").glob("*/mask.safetensors"))}
+    return (workdir / "results.csv").read_bytes(), (workdir / "metrics.jsonl").read_bytes(), masks
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    finish(workdir)
+    return outcome(workdir)
+
+
+def saving(workdir):
+    """A checkpoint is being written."""
+    return any((workdir / "checkpoints").glob("*/*tmp*"))
+
+
+def scanning(workdir):
+    """Round 1 has begun and made points, and no save is under way."""
+    log = workdir / "metrics.jsonl"
+    return log.exists() and '"round": 1' in log.read_text() and not saving(workdir)
+
+
+def test_sigkill_in_a_save_and_in_a_scan(tmp_path, uninterrupted):
+    workdir = tmp_path / "run"
+    for moment in (saving, scanning, saving):
+        process = start(workdir)
+        wait_for(lambda moment=moment: moment(workdir), process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    finish(workdir)
+    assert outcome(workdir) == uninterrupted
+
+
+def compiling(workdir):
+    """The directory is claimed, and the first program is not compiled yet: no chunk has been logged."""
+    return (workdir / "config.json").exists() and (workdir / "checkpoints" / "rewind").exists()
+
+
+def evaluating(workdir):
+    """The last step of round 1 is saved, and its results are not written yet."""
+    last = 2 * 46 - 1  # position of that step: see Trainer.position
+    return (workdir / "checkpoints" / "chunks" / str(last)).exists()
+
+
+@pytest.mark.parametrize("moment", [compiling, scanning, evaluating])
+def test_sigterm_saves_exits_143_and_the_same_command_goes_on(tmp_path, uninterrupted, moment):
+    workdir = tmp_path / "run"
+    process = start(workdir)
+    wait_for(lambda: moment(workdir), process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == STATUS_PREEMPTED, output
+    assert "the same command goes on" in output
+    finish(workdir)
+    assert outcome(workdir) == uninterrupted
+
+
+def test_a_damaged_newest_checkpoint_costs_time_not_results(tmp_path, uninterrupted):
+    workdir = tmp_path / "run"
+    process = start(workdir)
+    wait_for(lambda: scanning(workdir), process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    chunks = workdir / "checkpoints" / "chunks"
+    newest = max((p for p in chunks.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
+    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:100])
+    assert "Going back to the one before" in finish(workdir)
+    assert outcome(workdir) == uninterrupted
+
+
+def test_the_second_run_in_a_directory_is_refused_while_the_first_goes_on(tmp_path):
+    workdir = tmp_path / "run"
+    first = start(workdir)
+    wait_for(lambda: (workdir / "config.json").exists(), first)
+    second = start(workdir)
+    output = second.communicate(timeout=120)[0]
+    first.kill()
+    first.communicate()
+    assert second.returncode == 1
+    assert "Another run is using" in output and "Traceback" not in output
+
+
+def test_a_finished_run_is_left_alone_and_reported_again(tmp_path, uninterrupted):
+    workdir = tmp_path / "run"
+    finish(workdir)
+    times = json.loads((workdir / "config.json").read_text())
+    output = finish(workdir)
+    assert "report.html" in output and outcome(workdir) == uninterrupted
+    assert json.loads((workdir / "config.json").read_text()) == times
+    assert len(read_results(workdir)) == 2 + 4

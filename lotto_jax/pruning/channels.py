@@ -31,26 +31,22 @@ ChannelMask = dict[str, Bool[Array, "..."]]
 SHIFT_OF = {"scale": ("bias", "offset"), "gamma": ("beta",), "weight": ("bias",)}
 
 
-def _field(path: Path) -> str:
-    """The field that a leaf belongs to: the last key, or the one before where NNX adds `.value`."""
-    names = path_name(path).split("/")
-    return names[-2] if names[-1] == "value" and len(names) > 1 else names[-1]
+def field(name: str) -> str:
+    """The field that a leaf name ends in: the last part, or the one before where NNX adds `value`."""
+    parts = name.split("/")
+    return parts[-2] if parts[-1] == "value" and len(parts) > 1 else parts[-1]
 
 
-def _sibling(name: str, field: str, other: str) -> str:
-    head, _, tail = name.rpartition(field)
-    return head + other + tail
-
-
-def _shift_name(name: str, field: str, leaves: Mapping[str, Array]) -> str | None:
+def _shift_name(name: str, leaves: Mapping[str, Array]) -> str | None:
     """The name of the shift (beta) beside the scale `name`, or None where the norm has none."""
-    names = [_sibling(name, field, other) for other in SHIFT_OF.get(field, ())]
+    head, _, tail = name.rpartition(field(name))
+    names = [head + shift + tail for shift in SHIFT_OF.get(field(name), ())]
     return next((n for n in names if n in leaves and leaves[n].shape == leaves[name].shape), None)
 
 
 def is_scale(path: Path, leaf: Array) -> bool:
     """Whether `leaf` looks like the scale of a norm: named `scale` or `gamma`, one axis longer than 1."""
-    return _field(path) in ("scale", "gamma") and leaf.ndim >= 1 and leaf.size == max(leaf.shape)
+    return field(path_name(path)) in ("scale", "gamma") and leaf.ndim >= 1 and leaf.size == max(leaf.shape)
 
 
 def batch_norm_scales(
@@ -71,8 +67,8 @@ def batch_norm_scales(
     scales = {path_name(path): leaf for path, leaf in leaves if predicate(path, leaf)}
     if not scales:
         raise ValueError(
-            "No batch-norm scale was found in params (leaves named 'scale' or 'gamma'); channel pruning needs "
-            "a network with batch norm, or a predicate that accepts its scales."
+            "No batch-norm scale was found in params (leaves named 'scale' or 'gamma'); channel pruning "
+            "needs a network with batch norm, or a predicate that accepts its scales."
         )
     return scales
 
@@ -152,9 +148,7 @@ def apply_channel_mask(params: Params, mask: ChannelMask) -> Params:
       ValueError: if `mask` names a leaf that params lack, or one of another shape.
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    kept = masked_leaves(
-        {path_name(p): x for p, x in leaves}, {path_name(p): _field(p) for p, _ in leaves}, mask
-    )
+    kept = masked_leaves({path_name(path): leaf for path, leaf in leaves}, mask)
 
     def leaf(path: Path, x: Array) -> Array:
         keep = kept.get(path_name(path))
@@ -163,7 +157,7 @@ def apply_channel_mask(params: Params, mask: ChannelMask) -> Params:
     return jax.tree_util.tree_map_with_path(leaf, params)
 
 
-def masked_leaves(leaves: Mapping[str, Array], fields: Mapping[str, str], mask: ChannelMask) -> ChannelMask:
+def masked_leaves(leaves: Mapping[str, Array], mask: ChannelMask) -> ChannelMask:
     """`mask` with the shifts added that `apply_channel_mask` zeroes too; checks names and shapes."""
     kept = dict(mask)
     for name, keep in mask.items():
@@ -176,7 +170,7 @@ def masked_leaves(leaves: Mapping[str, Array], fields: Mapping[str, str], mask: 
                 f"The channel mask has shape {keep.shape} at {name!r}, but params have {leaves[name].shape} "
                 "there; this mask belongs to a network of another size."
             )
-        shift = _shift_name(name, fields[name], leaves)
+        shift = _shift_name(name, leaves)
         if shift is not None:
             kept.setdefault(shift, keep)
     return kept

@@ -169,7 +169,7 @@ def compact(
         shrunk,
         left,
         _table(removed, where),
-        {n: x.shape for n, x in leaves.items()},
+        {n: np.shape(x) for n, x in leaves.items()},
         prefix[:-1],
     )
     return result._replace(variables=result.shrink(variables))

@@ -102,13 +102,13 @@ def analyse(
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
         name, blocks = path_name(path), []
-        for axis, size in enumerate(leaf.shape):
+        for axis, size in enumerate(np.shape(leaf)):
             if size > 1:
                 ids[name, axis] = walk.classes.new(size)
                 flags = (zeros or {}).get(name)
                 zero = np.zeros(size, bool) if flags is None else np.asarray(flags).reshape(-1)
                 blocks.append(propagation.Block((axis,), ids[name, axis], zero))
-        arguments.append(propagation.Value(tuple(leaf.shape), tuple(blocks)))
+        arguments.append(propagation.Value(np.shape(leaf), tuple(blocks)))
     arguments += [propagation.fixed_value(tuple(v.aval.shape)) for v in closed.jaxpr.invars[len(leaves) :]]
     for value in walk.run(closed.jaxpr, closed.consts, arguments):
         walk.collapse(value, range(len(value.shape)), "output of the function")

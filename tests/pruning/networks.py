@@ -50,10 +50,9 @@ class Module(nn.Module):
         return (self.widths or {}).get(name, default)
 
     def conv(self, x, name, features, kernel=3, strides=1, **kwargs):
-        window = (kernel, kernel)
-        return nn.Conv(
-            self.width(name, features), window, (strides, strides), name=name, use_bias=False, **kwargs
-        )(x)
+        window, stride, padding = (kernel, kernel), (strides, strides), (kernel - 1) // 2
+        features = self.width(name, features)
+        return nn.Conv(features, window, stride, padding, name=name, use_bias=False, **kwargs)(x)
 
     def up(self, x, name, features):
         return nn.ConvTranspose(self.width(name, features), (4, 4), (2, 2), name=name)(x)

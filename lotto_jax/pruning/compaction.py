@@ -1,0 +1,219 @@
+"""Compaction: a channel mask becomes a smaller dense network that computes what the masked one computes."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+from lotto_jax.pruning import channels, dependency
+from lotto_jax.pruning.masks import Path, path_name
+
+
+class Compacted(NamedTuple):
+    """A compacted network; prints as a table of the groups that shrank and of the channels that could not go.
+
+    Attributes:
+      variables: the smaller variables, of the structure that was given.
+      mask: the channels of the given network that are left, `{leaf name: bool array}` with the keys and
+        shapes of the channel mask. Where nothing stood in the way and nothing was rounded, it is the channel
+        mask.
+      kept: `{(leaf name, axis): indices}`, ascending, of every axis that shrank.
+      left: `{scale name: {reason: number}}`: masked channels that had to stay, and why.
+      groups: `(channels before, channels after, axes)` of each group that shrank.
+      shapes: `{leaf name: shape}` of the given variables.
+      params: the key of the params in variables ("params"), or "" where the variables are params themselves.
+    """
+
+    variables: PyTree
+    mask: channels.ChannelMask
+    kept: dict[dependency.Leaf, Int[np.ndarray, "kept"]]
+    left: dict[str, dict[str, int]]
+    groups: tuple[tuple[int, int, str], ...]
+    shapes: dict[str, tuple[int, ...]]
+    params: str
+
+    def shrink(self, tree: PyTree) -> PyTree:
+        """Slice any tree that holds trees of the variables' (or the params') structure in the same way.
+
+        That is optimizer state, magnitude masks, averaged weights, gradients, a rewind snapshot. A leaf
+        belongs to the variable whose name is the longest end of its own (`0/mu/dense/kernel` to
+        `params/dense/kernel`); scalars and leaves that belong to none stay as they are.
+
+        Raises:
+          ValueError: if a leaf belongs to a variable of another shape.
+        """
+        prefix = f"{self.params}/" if self.params else ""
+        short = {name.removeprefix(prefix): name for name in self.shapes if name.startswith(prefix)}
+        owners = {**short, **{name: name for name in self.shapes}}
+
+        def leaf(path: Path, x: Array) -> Array:
+            if not np.ndim(x):
+                return x
+            parts = path_name(path).split("/")
+            ends = ("/".join(parts[i:]) for i in range(len(parts)))
+            name = next((owners[end] for end in ends if end in owners), None)
+            if name is None or not any((name, axis) in self.kept for axis in range(np.ndim(x))):
+                return x
+            if np.shape(x) != self.shapes[name]:
+                raise ValueError(
+                    f"The leaf {path_name(path)!r} has shape {np.shape(x)}, but {name!r}, which it belongs "
+                    f"to, has {self.shapes[name]}; only trees of the shapes before compaction can be shrunk."
+                )
+            return _slice(x, {a: self.kept[name, a] for a in range(x.ndim) if (name, a) in self.kept})
+
+        return jax.tree_util.tree_map_with_path(leaf, tree)
+
+    def __str__(self) -> str:
+        lines = ["channels      left  axes that shrank together"]
+        lines += [f"{before:8d}  {after:8d}  {axes}" for before, after, axes in self.groups]
+        for name, reasons in self.left.items():
+            lines += [f"{count} masked channels of {name} stay: {why}" for why, count in reasons.items()]
+        return "\n".join(lines)
+
+
+def _slice(x: Array, kept: dict[int, np.ndarray]) -> Array:
+    host = np.asarray(x)  # on the host, where no shape needs a compilation
+    for axis, indices in kept.items():
+        host = host.take(indices, axis)
+    return jnp.asarray(host)
+
+
+def compact(
+    fn: Callable[..., PyTree],
+    variables: PyTree,
+    channel_mask: channels.ChannelMask,
+    *inputs: PyTree,
+    round_to: int = 1,
+) -> Compacted:
+    """Remove the masked channels from params and batch statistics, following the jaxpr of `fn(variables,
+    *inputs)`.
+
+    The smaller variables make `fn` (or, where a module has its widths written in, that module with the widths
+    of the new shapes) compute what it computed under `apply_channel_mask(params, result.mask)`. Compaction
+    only slices, it changes no
+    value: give it masked params for exactly the masked network. A masked channel goes if all it is added to
+      is masked too and if
+    every operation on the way to where it is summed over keeps 0 at 0 and can be followed; else it stays, and
+    `left` says why. See `dependency.axis_groups` for what can be followed.
+
+    One thing a jaxpr cannot show: a number that `fn` itself computes from the shape of a param, as
+    1/sqrt(fan-in) scaling does. It changes with the shape; put such factors into the params first.
+
+    Runs on the host, outside of `jit`: shapes change.
+
+    Args:
+      fn: the network's forward function in inference mode, returning its outputs only.
+      variables: its first argument: params, or a dict with the params under "params" beside the batch
+        statistics.
+      channel_mask: `{leaf name: bool array}` as `channels.channel_mask` makes it, names relative to the
+        params.
+      *inputs: its other arguments, arrays or `jax.ShapeDtypeStruct`.
+      round_to: round the number of channels left in a group up to a multiple, 8 or more for what matrix units
+        like; the channels of largest |gamma| come back.
+
+    Raises:
+      ValueError: if the mask does not fit, or would remove all channels of a layer.
+
+    >>> mask = channel_mask(batch_norm_scales(variables["params"]), 0.5)
+    >>> small = compact(model.apply, variables, mask, images, round_to=8)
+    >>> print(small)
+    >>> state = state._replace(params=small.variables["params"], opt_state=small.shrink(state.opt_state))
+    """
+    leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
+    prefix = "params/" if any(name.startswith("params/") for name in leaves) else ""
+    kept = channels.masked_leaves(leaves, {prefix + name: keep for name, keep in channel_mask.items()})
+    zeros = {name: ~np.asarray(keep) for name, keep in kept.items()}
+    found = dependency.analyse(fn, variables, *inputs, zeros=zeros)
+    for use in found.uses:
+        found.classes.pin(use.ids[~use.zero], use.reason)
+    where = dependency.members(found)
+
+    scales = {prefix + name: _axis_ids(found, prefix + name) for name in channel_mask}
+    masked = {root for name, ids in scales.items() for root in ids[zeros[name].reshape(-1)].tolist()}
+    removed = {root for root in masked if not found.classes.reason(root)}
+    removed -= _rounded_back(removed, where, scales, leaves, round_to)
+
+    gone: dict[dependency.Leaf, list[int]] = {}
+    for root in removed:
+        for leaf, indices in where[root].items():
+            gone.setdefault(leaf, []).extend(indices)
+    shrunk: dict[dependency.Leaf, np.ndarray] = {}
+    for (name, axis), lost in gone.items():
+        size = leaves[name].shape[axis]
+        shrunk[name, axis] = np.setdiff1d(np.arange(size), lost)
+        if not shrunk[name, axis].size:
+            raise ValueError(
+                f"The channel mask would empty axis {axis} of {name!r} (all {size} entries); keep at least "
+                "one channel in every layer, as channel_mask does."
+            )
+    mask: channels.ChannelMask = {}
+    left: dict[str, dict[str, int]] = {}
+    for name in channel_mask:
+        ids, shape = scales[prefix + name], leaves[prefix + name].shape
+        stays = np.array([root not in removed for root in ids.tolist()])
+        mask[name] = jnp.asarray(stays.reshape(shape))
+        roots = ids[stays & zeros[prefix + name].reshape(-1)].tolist()
+        reasons = Counter(
+            found.classes.reason(root) or f"rounded to a multiple of {round_to}" for root in roots
+        )
+        if reasons:
+            left[name] = dict(reasons)
+    result = Compacted(
+        variables,
+        mask,
+        shrunk,
+        left,
+        _table(removed, where),
+        {n: np.shape(x) for n, x in leaves.items()},
+        prefix[:-1],
+    )
+    return result._replace(variables=result.shrink(variables))
+
+
+def _axis_ids(found: dependency.Analysis, name: str) -> np.ndarray:
+    """The classes of the channels of a scale (of size 1: it has none and can lose none)."""
+    axes = [ids for (leaf, _), ids in found.ids.items() if leaf == name]
+    return found.classes.find(axes[0]) if axes else np.full(1, -1)
+
+
+def _rounded_back(
+    removed: set[int],
+    where: dict[int, dict[dependency.Leaf, list[int]]],
+    scales: dict[str, np.ndarray],
+    leaves: dict[str, Array],
+    multiple: int,
+) -> set[int]:
+    """The removed channels to take back, so that each group keeps a multiple: those of largest |gamma|."""
+    size: dict[int, float] = {}
+    for name, ids in scales.items():
+        for root, gamma in zip(
+            ids.tolist(), np.abs(np.asarray(leaves[name])).reshape(-1).tolist(), strict=True
+        ):
+            size[root] = max(size.get(root, 0.0), gamma)
+    total, lost = Counter[tuple](), dict[tuple, list[int]]()
+    for root, axes in where.items():
+        group = dependency.signature(axes)
+        total[group] += 1
+        if root in removed:
+            lost.setdefault(group, []).append(root)
+    back: set[int] = set()
+    for group, roots in lost.items():
+        remaining = total[group] - len(roots)
+        target = min(total[group], math.ceil(remaining / multiple) * multiple)
+        back |= set(sorted(roots, key=lambda root: -size[root])[: target - remaining])
+    return back
+
+
+def _table(
+    removed: set[int], where: dict[int, dict[dependency.Leaf, list[int]]]
+) -> tuple[tuple[int, int, str], ...]:
+    before = Counter(dependency.signature(axes) for axes in where.values())
+    gone = Counter(dependency.signature(where[root]) for root in removed)
+    return tuple(
+        (before[group], before[group] - count, dependency.axis_names(group)) for group, count in gone.items()
+    )

@@ -1,0 +1,177 @@
+"""Which axes of which params must shrink together, read off the jaxpr of any JAX function."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core
+from jaxtyping import Int, PyTree
+
+from lotto_jax.pruning import propagation
+from lotto_jax.pruning.masks import path_name
+
+Leaf = tuple[str, int]  # a leaf of params and one of its axes
+
+
+class Group(NamedTuple):
+    """Channels that lie in the same axes of the same params.
+
+    Attributes:
+      size: number of channels.
+      axes: `{(leaf name, axis): indices}`; row i of the `[size, repeats]` int array are the positions of
+        channel i there. More than one repeat is a channel that became several rows, as in a flatten.
+      reason: why these channels cannot be removed, or "" if they can.
+    """
+
+    size: int
+    axes: dict[Leaf, Int[np.ndarray, "size repeats"]]
+    reason: str
+
+
+class AxisGroups(NamedTuple):
+    """The groups of a function; prints as a table, those that can be pruned first."""
+
+    groups: tuple[Group, ...]
+
+    @property
+    def prunable(self) -> tuple[Group, ...]:
+        """The groups without a reason against removing channels from them."""
+        return tuple(g for g in self.groups if not g.reason)
+
+    def __str__(self) -> str:
+        lines = ["channels  axes that shrink together"]
+        lines += [f"{group.size:8d}  {axis_names(_repeats(group))}" for group in self.prunable]
+        fixed: dict[str, list[tuple[Leaf, int]]] = {}
+        for group in self.groups:
+            if group.reason:
+                fixed.setdefault(group.reason, []).extend(_repeats(group))
+        lines += [f"   fixed  {axis_names(axes)}: {reason}" for reason, axes in fixed.items()]
+        return "\n".join(lines)
+
+
+def _repeats(group: Group) -> list[tuple[Leaf, int]]:
+    return [(leaf, indices.shape[1]) for leaf, indices in group.axes.items()]
+
+
+def axis_names(axes: Sequence[tuple[Leaf, int]]) -> str:
+    """`conv/kernel[3], bn/{bias,scale}[0], dense/kernel[0] x16`: axes; how often a channel is there."""
+    fields: dict[tuple[str, int, int], list[str]] = {}
+    for (name, axis), repeats in axes:
+        parent, slash, field = name.rpartition("/")
+        fields.setdefault((parent + slash, axis, repeats), []).append(field)
+    return ", ".join(
+        parent
+        + (names[0] if len(names) == 1 else "{" + ",".join(names) + "}")
+        + f"[{axis}]"
+        + (f" x{repeats}" if repeats > 1 else "")
+        for (parent, axis, repeats), names in fields.items()
+    )
+
+
+class Analysis(NamedTuple):
+    """What a walk over a function found: ids of all param axes, the classes they form, and the contractions.
+
+    Attributes:
+      ids: `{(leaf name, axis): [size] int array}` for every axis longer than 1.
+      classes: union-find over the ids, with pins.
+      uses: the contractions.
+    """
+
+    ids: dict[Leaf, propagation.Ids]
+    classes: propagation.Classes
+    uses: list[propagation.Use]
+
+
+def analyse(
+    fn: Callable[..., PyTree],
+    params: PyTree,
+    *inputs: PyTree,
+    zeros: Mapping[str, propagation.Flags] | None = None,
+) -> Analysis:
+    """Walk the jaxpr of `fn(params, *inputs)`.
+
+    Args:
+      fn: the function; it is traced, not run.
+      params: pytree of arrays (or `jax.ShapeDtypeStruct`).
+      *inputs: further arguments; all their axes are fixed.
+      zeros: `{leaf name: flags}`: where leaves with a single axis longer than 1 are zero.
+    """
+    closed = jax.make_jaxpr(fn)(params, *inputs)
+    walk, ids, arguments = propagation.Walk(), {}, []
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    for path, leaf in leaves:
+        name, blocks = path_name(path), []
+        for axis, size in enumerate(np.shape(leaf)):
+            if size > 1:
+                ids[name, axis] = walk.classes.new(size)
+                flags = (zeros or {}).get(name)
+                zero = np.zeros(size, bool) if flags is None else np.asarray(flags).reshape(-1)
+                blocks.append(propagation.Block((axis,), ids[name, axis], zero))
+        arguments.append(propagation.Value(np.shape(leaf), tuple(blocks)))
+    arguments += [propagation.fixed_value(tuple(v.aval.shape)) for v in closed.jaxpr.invars[len(leaves) :]]
+    for value in walk.run(closed.jaxpr, closed.consts, arguments):
+        walk.collapse(value, range(len(value.shape)), "output of the function")
+    # What remains of an axis that was split must be a grid again: uniform along all of its parts but one.
+    for split, why in walk.splits:
+        roots = walk.classes.find(split)
+        varying = [i for i in range(roots.ndim) if (roots != roots.take([0], axis=i)).any()]
+        if len(varying) > 1:
+            walk.classes.pin(split, f"split into several axes in {why}")
+    read = {v for eqn in closed.jaxpr.eqns for v in eqn.invars if not isinstance(v, core.Literal)}
+    read |= {v for v in closed.jaxpr.outvars if not isinstance(v, core.Literal)}
+    for (path, _), var in zip(leaves, closed.jaxpr.invars, strict=False):
+        for (name, _), own in ids.items():
+            if name == path_name(path) and var not in read:
+                walk.classes.pin(own, "not used by the function")
+    return Analysis(ids, walk.classes, walk.uses)
+
+
+def members(analysis: Analysis) -> dict[int, dict[Leaf, list[int]]]:
+    """`{class: {(leaf name, axis): indices}}`: where the indices of each class lie."""
+    result: dict[int, dict[Leaf, list[int]]] = {}
+    for leaf, ids in analysis.ids.items():
+        for index, root in enumerate(analysis.classes.find(ids).tolist()):
+            result.setdefault(root, {}).setdefault(leaf, []).append(index)
+    return result
+
+
+def signature(where: Mapping[Leaf, Sequence[int]]) -> tuple[tuple[Leaf, int], ...]:
+    """Which axes a class lies in and how often; classes of the same signature form a group."""
+    return tuple((leaf, len(indices)) for leaf, indices in where.items())
+
+
+def group(analysis: Analysis) -> AxisGroups:
+    """Collect the classes of an analysis into groups."""
+    grouped: dict[tuple, list[dict[Leaf, list[int]]]] = {}
+    for root, where in members(analysis).items():
+        grouped.setdefault((signature(where), analysis.classes.reason(root)), []).append(where)
+    groups = []
+    for (leaves, reason), channels in grouped.items():
+        axes = {leaf: np.array([where[leaf] for where in channels]) for leaf, _ in leaves}
+        groups.append(Group(len(channels), axes, reason))
+    return AxisGroups(tuple(groups))
+
+
+def axis_groups(fn: Callable[..., PyTree], params: PyTree, *inputs: PyTree) -> AxisGroups:
+    """Which axes of which params must be pruned together, read off the jaxpr of `fn(params, *inputs)`.
+
+    Followed: dense layers, plain, strided, dilated, transposed, depthwise and grouped convolutions,
+      elementwise operations and
+    broadcasting, normalization by stored or batch statistics, residual adds, concatenation, equal splits,
+    reshapes (also flatten and unflatten), transposes, reductions, pooling and lookups along other axes,
+    `jit`, `checkpoint`, custom derivatives and `cond`. Everything else, a layer norm's or softmax's reduction
+    over the channels themselves, an uneven split, loops, inputs and outputs of `fn`, pins the axes that it
+    meets and is named as the reason.
+
+    Args:
+      fn: the network's forward function in inference mode, returning its outputs only: whatever it returns
+        keeps its size, so no losses and no updated statistics.
+      params: its first argument, a pytree of arrays or `jax.ShapeDtypeStruct`: params, or all variables.
+      *inputs: its other arguments, likewise; static ones go into `fn` by a closure.
+
+    >>> print(axis_groups(model.apply, variables, images))
+    channels  axes that shrink together
+           8  params/Conv_0/bias[0], params/Conv_0/kernel[3], params/Dense_0/kernel[0] x16
+    """
+    return group(analyse(fn, params, *inputs))

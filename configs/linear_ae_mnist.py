@@ -26,6 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant == "rewind0":
         config.imp.rewind_step = 0
         config.imp.pruned = ("both",)
+        config.imp.arms = ("winning",)
         config.imp.one_shot_sparsities = ()
     elif variant:
         raise ValueError(f"{__name__} has no variant {variant!r}; it takes rewind0.")

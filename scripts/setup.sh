@@ -1,19 +1,19 @@
 # Sourced by the other scripts: make a virtual environment once, from the pinned constraints.
 
-# ensure_venv DIR EXTRAS: create DIR and install this project with EXTRAS, unless that was already done
-# from the same pyproject.toml and constraints.txt.
+# ensure_venv DIR [EXTRAS]: create DIR and install this project with EXTRAS, unless that was already done there
+# from the same pyproject.toml and constraints.txt (with any extras, if none are asked for).
 ensure_venv() {
-  local dir=$1 extras=$2 python=${PYTHON:-python3} stamp
+  local dir=$1 extras=${2:-} python=${PYTHON:-python3} stamp
   if [ ! -x "$dir/bin/python" ]; then
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
       { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; return 1; }
     "$python" -m venv "$dir"
   fi
-  stamp="$extras $(cat pyproject.toml constraints.txt | cksum)"
-  if [ "$(cat "$dir/.installed" 2>/dev/null)" != "$stamp" ]; then
-    echo "Installing lotto_jax[$extras] into $dir"
+  stamp=$(cat pyproject.toml constraints.txt | cksum)
+  if ! cat "$dir"/.installed-${extras:-*} 2>/dev/null | grep -qxF "$stamp"; then
+    echo "Installing lotto_jax${extras:+[$extras]} into $dir (once; some minutes)"
     "$dir/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --constraint constraints.txt --editable ".[$extras]" 2> >(grep -v "is ignored: it is neither" >&2)
-    echo "$stamp" > "$dir/.installed"
+      --constraint constraints.txt --editable ".${extras:+[$extras]}"
+    echo "$stamp" > "$dir/.installed-${extras:-base}"
   fi
 }

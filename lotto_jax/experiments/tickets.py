@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lotto_jax.data.sources import Dataset
+from lotto_jax.experiments.events import Events
 from lotto_jax.experiments.run_directory import RunDirectory
 from lotto_jax.objectives.state import Batch, Objective, TrainState
 from lotto_jax.pruning import masks
@@ -142,6 +143,7 @@ class Trainer:
         self.chunks = checkpoints.Store(root / "chunks", keep=2)
         self.progress = tqdm(unit="step", unit_scale=True, dynamic_ncols=True, smoothing=0.05)
         self._last_save = time.monotonic()
+        self.events = Events(directory.path)
 
     def place(self, tree: PyTree) -> PyTree:
         """Split a stacked tree over the ticket axis of the mesh."""
@@ -176,23 +178,20 @@ class Trainer:
         whole = join(*[s for s in (body, head) if s is not None])
         step, restored = self._resume(phase, whole, self.rewind_step + 1, self.steps)
         if restored is not None:
-            whole = restored
-        else:
-            step = self.rewind_step
-            if head is not None:
-                head_step, restored = self._resume(phase, head, 1, self.rewind_step)
-                head = self._train(phase, restored or head, head_step, self.rewind_step)
-                if at_rewind is not None:
-                    at_rewind(head.states)
-                whole = join(*[s for s in (body, head) if s is not None])
-        return self._train(phase, whole, step, self.steps)
+            return self._train(phase, restored, step, self.steps)
+        if head is not None:
+            step, restored = self._resume(phase, head, 1, self.rewind_step)
+            head = self._train(phase, restored or head, step, self.rewind_step)
+            if at_rewind is not None:
+                at_rewind(head.states)
+            whole = join(*[s for s in (body, head) if s is not None])
+        return self._train(phase, whole, self.rewind_step, self.steps)
 
     def _resume(self, phase: int, stack: Stack, first: int, last: int) -> tuple[int, Stack | None]:
         """The step and the stack of the newest readable checkpoint between two steps; (0, None) if there is none."""
         like = self.like({"states": stack.states, "mask": pack(stack.mask)})
         base = self.position(phase, 0)
         found = self.chunks.restore_newest(base + first, base + last, like)
-        self.directory.truncate_log(base if found is None else found[0])
         if found is None:
             return 0, None
         position, saved = found
@@ -206,6 +205,7 @@ class Trainer:
         """Chunks from step `start` to `stop`, each checked before anything is saved."""
         tickets, states, mask = stack
         states, mask = self.place((states, mask))
+        self.directory.truncate_log(self.position(phase, start))
         self.progress.set_description(f"round {tickets[0].round}, {len(tickets)} tickets")
         length, first = min(10, CHUNK_STEPS), True
         step = start
@@ -258,6 +258,9 @@ class Trainer:
             for i, ticket in enumerate(tickets)
         ]
         self.directory.log(points)
+        for point in points:
+            scalars = {name: point[name] for name in log}
+            self.events.write(Ticket(*(point[field] for field in Ticket._fields)).name, point["step"], scalars)
         name = next(iter(log))
         self.progress.update((end - step) * len(tickets))
         self.progress.set_postfix(
@@ -294,4 +297,5 @@ class Trainer:
     def close(self) -> None:
         """Finish pending saves."""
         self.progress.close()
+        self.events.close()
         self.chunks.close()

@@ -73,9 +73,7 @@ def count(fn: Callable[..., PyTree], *inputs: PyTree, padding: bool = False) -> 
         is_backward = "transpose(" in scope
         layers[_layer(scope)] = (forward + flops * (not is_backward), backward + flops * is_backward)
     matmul = primitives["dot_general"] + primitives["conv_general_dilated"]
-    return Flops(
-        sum(primitives.values()), matmul, dict(primitives.most_common()), layers, tuple(counter.loops)
-    )
+    return Flops(sum(primitives.values()), matmul, dict(primitives.most_common()), layers, tuple(counter.loops))
 
 
 def _layer(scope: str) -> str:
@@ -142,9 +140,7 @@ class _Counter:
             return math.prod(ins[0])
         return 0
 
-    def _convolution(
-        self, p: dict[str, Any], lhs: tuple[int, ...], rhs: tuple[int, ...], out: tuple[int, ...]
-    ) -> int:
+    def _convolution(self, p: dict[str, Any], lhs: tuple[int, ...], rhs: tuple[int, ...], out: tuple[int, ...]) -> int:
         numbers = p["dimension_numbers"]
         pairs = 1
         for i, (a, b, c) in enumerate(

@@ -1,5 +1,15 @@
 """Pruning as pure functions of pytrees; imports only JAX and NumPy (and jaxtyping for annotations)."""
 
+from lotto_jax.pruning.channels import (
+    EarlyBird,
+    apply_channel_mask,
+    batch_norm_scales,
+    channel_mask,
+    mask_distance,
+    slimming_penalty,
+)
+from lotto_jax.pruning.compaction import compact
+from lotto_jax.pruning.dependency import axis_groups
 from lotto_jax.pruning.masks import (
     Mask,
     Params,
@@ -17,19 +27,29 @@ from lotto_jax.pruning.masks import (
     unpack,
 )
 from lotto_jax.pruning.prune import global_prune, layerwise_prune, prune_to_sparsity, random_like
+from lotto_jax.pruning.saliency import grasp, mean_over, snip
 from lotto_jax.pruning.scores import Scores, magnitude, random_scores
 
 __all__ = [
+    "EarlyBird",
     "Mask",
     "Params",
     "Scores",
     "apply",
+    "apply_channel_mask",
+    "axis_groups",
+    "batch_norm_scales",
+    "channel_mask",
     "check",
+    "compact",
     "global_prune",
+    "grasp",
     "in_components",
     "is_kernel",
     "layerwise_prune",
     "magnitude",
+    "mask_distance",
+    "mean_over",
     "num_kept",
     "num_prunable",
     "ones",
@@ -38,6 +58,8 @@ __all__ = [
     "prune_to_sparsity",
     "random_like",
     "random_scores",
+    "slimming_penalty",
+    "snip",
     "sparsity",
     "stack",
     "unpack",

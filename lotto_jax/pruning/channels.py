@@ -99,9 +99,7 @@ def channel_mask(scales: Scales, fraction: float | Float[Array, ""], minimum: in
     """
     leaves, treedef = jax.tree.flatten(scales)
     if not leaves:
-        raise ValueError(
-            "There are no batch-norm scales to rank; channel pruning needs a network with batch norm."
-        )
+        raise ValueError("There are no batch-norm scales to rank; channel pruning needs a network with batch norm.")
     total = sum(leaf.size for leaf in leaves)
     removable = total - sum(min(minimum, leaf.size) for leaf in leaves)
     if isinstance(fraction, int | float | np.number):
@@ -120,9 +118,7 @@ def channel_mask(scales: Scales, fraction: float | Float[Array, ""], minimum: in
     count = jnp.round(jnp.asarray(fraction, jnp.float32) * total).astype(jnp.int32)
     kept = rank >= jnp.clip(count, 0, removable)
     pieces = jnp.split(kept, np.cumsum([leaf.size for leaf in leaves])[:-1])
-    return jax.tree.unflatten(
-        treedef, [p.reshape(leaf.shape) for p, leaf in zip(pieces, leaves, strict=True)]
-    )
+    return jax.tree.unflatten(treedef, [p.reshape(leaf.shape) for p, leaf in zip(pieces, leaves, strict=True)])
 
 
 def _rank(x: Float[Array, "n"]) -> Int[Array, "n"]:
@@ -189,9 +185,7 @@ def slimming_penalty(scales: Scales, coefficient: float | Float[Array, ""]) -> F
     Its gradient at gamma = 0 is 0, so a channel that is off stays off.
     """
     # x sign(x) rather than |x|, whose gradient at 0 is 1 in JAX.
-    total = sum(
-        (jnp.sum((x * jnp.sign(x)).astype(jnp.float32)) for x in jax.tree.leaves(scales)), jnp.float32(0)
-    )
+    total = sum((jnp.sum((x * jnp.sign(x)).astype(jnp.float32)) for x in jax.tree.leaves(scales)), jnp.float32(0))
     return coefficient * total
 
 
@@ -240,9 +234,7 @@ class EarlyBird:
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
-            raise ValueError(
-                f"threshold (delta) is {self.threshold}; a normalized mask distance needs one in (0, 1)."
-            )
+            raise ValueError(f"threshold (delta) is {self.threshold}; a normalized mask distance needs one in (0, 1).")
         if self.lookback < 2:
             raise ValueError(f"lookback is {self.lookback}; two masks or more are needed to have a distance.")
 
@@ -251,9 +243,7 @@ class EarlyBird:
         window = jax.tree.map(lambda m: jnp.broadcast_to(m, (self.lookback, *m.shape)), mask)
         return EarlyBirdState(window, jnp.ones((), jnp.int32), jnp.ones(self.lookback - 1, jnp.float32))
 
-    def update(
-        self, state: EarlyBirdState, mask: PyTree[Bool[Array, "..."]]
-    ) -> tuple[EarlyBirdState, Bool[Array, ""]]:
+    def update(self, state: EarlyBirdState, mask: PyTree[Bool[Array, "..."]]) -> tuple[EarlyBirdState, Bool[Array, ""]]:
         """Push a mask (the oldest leaves); returns the state and whether an early-bird ticket is found."""
         window = jax.tree.map(lambda w, m: jnp.concatenate([w[1:], m[None]]), state.masks, mask)
         seen = state.seen + 1

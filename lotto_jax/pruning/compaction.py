@@ -158,9 +158,7 @@ def compact(
         stays = np.array([root not in removed for root in ids.tolist()])
         mask[name] = jnp.asarray(stays.reshape(shape))
         roots = ids[stays & zeros[prefix + name].reshape(-1)].tolist()
-        reasons = Counter(
-            found.classes.reason(root) or f"rounded to a multiple of {round_to}" for root in roots
-        )
+        reasons = Counter(found.classes.reason(root) or f"rounded to a multiple of {round_to}" for root in roots)
         if reasons:
             left[name] = dict(reasons)
     result = Compacted(
@@ -191,9 +189,7 @@ def _rounded_back(
     """The removed channels to take back, so that each group keeps a multiple: those of largest |gamma|."""
     size: dict[int, float] = {}
     for name, ids in scales.items():
-        for root, gamma in zip(
-            ids.tolist(), np.abs(np.asarray(leaves[name])).reshape(-1).tolist(), strict=True
-        ):
+        for root, gamma in zip(ids.tolist(), np.abs(np.asarray(leaves[name])).reshape(-1).tolist(), strict=True):
             size[root] = max(size.get(root, 0.0), gamma)
     total, lost = Counter[tuple](), dict[tuple, list[int]]()
     for root, axes in where.items():
@@ -209,11 +205,7 @@ def _rounded_back(
     return back
 
 
-def _table(
-    removed: set[int], where: dict[int, dict[dependency.Leaf, list[int]]]
-) -> tuple[tuple[int, int, str], ...]:
+def _table(removed: set[int], where: dict[int, dict[dependency.Leaf, list[int]]]) -> tuple[tuple[int, int, str], ...]:
     before = Counter(dependency.signature(axes) for axes in where.values())
     gone = Counter(dependency.signature(where[root]) for root in removed)
-    return tuple(
-        (before[group], before[group] - count, dependency.axis_names(group)) for group, count in gone.items()
-    )
+    return tuple((before[group], before[group] - count, dependency.axis_names(group)) for group, count in gone.items())

@@ -215,8 +215,7 @@ class Walk:
         values = [self.separate(v, a, why) for v, a in zip(values, axes, strict=True)]
         fixed = {p for v, a in zip(values, axes, strict=True) for p, x in enumerate(a) if x in v.fixed}
         values = [
-            self.collapse(v, [a[p] for p in fixed], f"fixed size in {why}")
-            for v, a in zip(values, axes, strict=True)
+            self.collapse(v, [a[p] for p in fixed], f"fixed size in {why}") for v, a in zip(values, axes, strict=True)
         ]
         # Blocks in terms of positions, and the sets of positions that blocks tie together.
         local = [
@@ -249,13 +248,9 @@ class Walk:
         return shared, fixed, values
 
 
-def _spread(
-    array: np.ndarray, axes: tuple[int, ...], positions: tuple[int, ...], shape: tuple[int, ...]
-) -> Any:
+def _spread(array: np.ndarray, axes: tuple[int, ...], positions: tuple[int, ...], shape: tuple[int, ...]) -> Any:
     """Broadcast an array over `axes` to all `positions` of `shape`."""
-    return np.broadcast_to(
-        array.reshape([n if p in axes else 1 for p, n in zip(positions, shape, strict=True)]), shape
-    )
+    return np.broadcast_to(array.reshape([n if p in axes else 1 for p, n in zip(positions, shape, strict=True)]), shape)
 
 
 def _constant(value: Any) -> Value:
@@ -394,14 +389,10 @@ def _reduce(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     return [walk.carry(ins[0], mapping, _shape(eqn), f"reduced over in {_where(eqn)}", strict=True)]
 
 
-def _same_axes(
-    walk: Walk, eqn: core.JaxprEqn, value: Value, touched: Iterable[int], keeps_zero: bool = True
-) -> Value:
+def _same_axes(walk: Walk, eqn: core.JaxprEqn, value: Value, touched: Iterable[int], keeps_zero: bool = True) -> Value:
     """An operation that leaves the order of axes, and mixes or resizes along the `touched` ones."""
     mapping = {a: a for a in range(len(value.shape)) if a not in set(touched)}
-    return walk.carry(
-        value, mapping, _shape(eqn), f"cut or mixed along in {_where(eqn)}", keeps_zero=keeps_zero
-    )
+    return walk.carry(value, mapping, _shape(eqn), f"cut or mixed along in {_where(eqn)}", keeps_zero=keeps_zero)
 
 
 @_rule("slice", "dynamic_slice")
@@ -423,9 +414,7 @@ def _rev(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
 
 @_rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def _cumulative(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    return [
-        _same_axes(walk, eqn, ins[0], [eqn.params["axis"]], keeps_zero=eqn.primitive.name != "cumlogsumexp")
-    ]
+    return [_same_axes(walk, eqn, ins[0], [eqn.params["axis"]], keeps_zero=eqn.primitive.name != "cumlogsumexp")]
 
 
 @_rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
@@ -433,9 +422,7 @@ def _reduce_window(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Val
     p = eqn.params
     steps = (p["window_dimensions"], p["window_strides"], p["base_dilation"])
     touched = [
-        a
-        for a in range(len(ins[0].shape))
-        if any(step[a] != 1 for step in steps) or tuple(p["padding"][a]) != (0, 0)
+        a for a in range(len(ins[0].shape)) if any(step[a] != 1 for step in steps) or tuple(p["padding"][a]) != (0, 0)
     ]
     return [_same_axes(walk, eqn, ins[0], touched)]
 
@@ -461,9 +448,7 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     if 0 in shape:
         return _not_understood(walk, eqn, ins)
     # A block that is pinned throughout is as good as a fixed axis, and does not stand in the way of merging.
-    pinned = [
-        b for b in value.blocks if all(map(walk.classes.reason, walk.classes.find(b.ids).ravel().tolist()))
-    ]
+    pinned = [b for b in value.blocks if all(map(walk.classes.reason, walk.classes.find(b.ids).ravel().tolist()))]
     value = walk.collapse(value, [a for b in pinned for a in b.axes], why)
     factors = _factors(value.shape, shape)
     # Factors that one block spans are reshaped together; being in row-major order, their product decomposes.
@@ -500,9 +485,7 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1), value.const)]
 
 
-def _factors(
-    source: tuple[int, ...], target: tuple[int, ...]
-) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def _factors(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Split a reshape into the smallest runs of source and target axes with equal products, in order."""
     result = []
     i = j = 0
@@ -524,9 +507,7 @@ def _concatenate(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value
     ins = [walk.separate(v, [dim], why) for v in ins]
     others = [a for a in range(len(shape)) if a != dim]
     shared, fixed, ins = walk.align(ins, [others] * len(ins), why)
-    blocks = [
-        Block(tuple(others[p] for p in s.positions), s.ids, np.logical_and.reduce(s.zeros)) for s in shared
-    ]
+    blocks = [Block(tuple(others[p] for p in s.positions), s.ids, np.logical_and.reduce(s.zeros)) for s in shared]
     fixed = {others[p] for p in fixed}
     own = [next((b for b in v.blocks if b.axes == (dim,)), None) for v in ins]
     if any(own):
@@ -536,9 +517,7 @@ def _concatenate(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value
             if block is None:
                 walk.classes.pin(ids, f"fixed size in {why}")
             pieces.append((ids, block.zero if block else np.full(ids.shape, value.const == 0)))
-        blocks.append(
-            Block((dim,), np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces]))
-        )
+        blocks.append(Block((dim,), np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces])))
     else:
         fixed.add(dim)
     return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1))]
@@ -582,9 +561,7 @@ def _dot(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
         free = [a for a in range(len(ins[side].shape)) if a not in (*contracting[side], *batch[side])]
         place = {a: start + i for i, a in enumerate(free)}
         start += len(free)
-        blocks += [
-            _block([place[a] for a in b.axes], b.ids, b.zero) for b in ins[side].blocks if b.axes[0] in place
-        ]
+        blocks += [_block([place[a] for a in b.axes], b.ids, b.zero) for b in ins[side].blocks if b.axes[0] in place]
         fixed |= {place[a] for a in ins[side].fixed if a in place}
     return [Value(shape, tuple(blocks), frozenset(fixed))]
 

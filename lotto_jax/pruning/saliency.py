@@ -34,9 +34,7 @@ def snip(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
     >>> mask = global_prune(snip(lambda p: loss(p, batch), params), ones(params), 0.9)
     """
     gradient = jax.grad(loss_fn)(params)
-    scores = jax.tree.map(
-        lambda p, g: jnp.abs(p.astype(jnp.float32) * g.astype(jnp.float32)), params, gradient
-    )
+    scores = jax.tree.map(lambda p, g: jnp.abs(p.astype(jnp.float32) * g.astype(jnp.float32)), params, gradient)
     total = sum((jnp.sum(s) for s in jax.tree.leaves(scores) if s.ndim >= 2), jnp.float32(0))
     return jax.tree.map(lambda s: s / jnp.where(total > 0, total, 1), scores)
 
@@ -66,9 +64,7 @@ def grasp(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
 
     # Reverse over reverse: forward mode is not defined for every layer with a derivative of its own.
     def along(p: Params) -> Float[Array, ""]:
-        products = jax.tree.map(
-            lambda x, y: jnp.sum(x * y, dtype=jnp.result_type(x, jnp.float32)), gradient(p), g
-        )
+        products = jax.tree.map(lambda x, y: jnp.sum(x * y, dtype=jnp.result_type(x, jnp.float32)), gradient(p), g)
         return sum(jax.tree.leaves(products), jnp.float32(0))
 
     hessian_gradient = jax.grad(along)(params)

@@ -1,4 +1,4 @@
-"""The training loop on the paper's linear autoencoder (784-128-784, batch 128): masks, the ticket axis, PyTorch, the peak."""
+"""The training loop on the paper's linear autoencoder (784-128-784, batch 128) against PyTorch and the matmul peak."""
 
 import json
 import subprocess
@@ -81,7 +81,7 @@ def _search(rounds: int) -> dict[str, float]:
 
 
 def run() -> Iterator[Row]:
-    """Rows as in the module's first line, then compilations and memory of whole searches."""
+    """Rows: masks, the ticket axis, PyTorch, the peak; then compilations and memory of whole searches."""
     nothing: pruning.masks.Prunable = lambda path, leaf: False  # noqa: E731
     calls = {
         "masked": _training(1, pruning.is_kernel),

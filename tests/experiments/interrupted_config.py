@@ -1,7 +1,7 @@
-"""The tiny search as a configuration file, for the processes that are killed: one round of 45 steps."""
+"""The tiny search as a configuration file, for the processes that are killed: two rounds of 44 steps."""
 
 from tests import tiny
 
 
 def get_config():
-    return tiny.config(train__epochs=4, train__batch_size=128, imp__rounds=1, log_every=1)
+    return tiny.config(train__epochs=4, train__batch_size=128, imp__rounds=2, log_every=1)

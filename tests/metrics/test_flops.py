@@ -53,9 +53,7 @@ def test_train_steps_agree_with_xla_to_five_percent(name):
 
     def step(variables, *inputs):
         def loss(params):
-            return sum(
-                jnp.mean(y**2) for y in jax.tree.leaves(network.fn({**variables, "params": params}, *inputs))
-            )
+            return sum(jnp.mean(y**2) for y in jax.tree.leaves(network.fn({**variables, "params": params}, *inputs)))
 
         gradients = jax.grad(loss)(variables["params"])
         updates, _ = optimizer.update(gradients, optimizer.init(variables["params"]))
@@ -101,9 +99,7 @@ def test_dcgan_updates_equal_the_hand_count():
         fake, pull = jax.vjp(lambda g: generator.apply(g, z), g)
 
         def d_loss(d):
-            return jnp.mean(
-                nn.softplus(-discriminator.apply(d, real)) + nn.softplus(discriminator.apply(d, fake))
-            )
+            return jnp.mean(nn.softplus(-discriminator.apply(d, real)) + nn.softplus(discriminator.apply(d, fake)))
 
         def g_loss(fake):
             return jnp.mean(nn.softplus(-discriminator.apply(d, fake)))

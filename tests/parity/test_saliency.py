@@ -22,9 +22,7 @@ class Discriminator(nn.Module):
 def torch_discriminator(p, x):
     x = torch.nn.functional.conv2d(x, p["conv1"]["kernel"], p["conv1"]["bias"], stride=2, padding=1)
     x = torch.nn.functional.leaky_relu(x, 0.2)
-    x = torch.tanh(
-        torch.nn.functional.conv2d(x, p["conv2"]["kernel"], p["conv2"]["bias"], stride=2, padding=1)
-    )
+    x = torch.tanh(torch.nn.functional.conv2d(x, p["conv2"]["kernel"], p["conv2"]["bias"], stride=2, padding=1))
     return x.mean((2, 3)) @ p["logit"]["kernel"] + p["logit"]["bias"]
 
 
@@ -60,9 +58,7 @@ def test_scores_agree(method):
     else:
         along = sum((g.detach() * g).sum() for g in gradient)
         products = torch.autograd.grad(along, leaves)
-        scores = [
-            w * h for w, h in zip(leaves, products, strict=True)
-        ]  # the paper's -theta H g with the sign turned
+        scores = [w * h for w, h in zip(leaves, products, strict=True)]  # the paper's -theta H g with the sign turned
     for a, b in zip(jax.tree.leaves(ours), scores, strict=True):
         b = b.detach().numpy()
         b = b.transpose(2, 3, 1, 0) if b.ndim == 4 else b

@@ -112,9 +112,7 @@ def test_removed_counts_and_outputs_agree():
             assert tuple(weight.shape) == tuple(np.array(leaves["kernel"].shape)[list(order)]), ours
         else:
             assert weight.shape[0] == leaves["scale"].shape[0], ours
-    removed = sum(p.numel() for p in torch_resnet18().parameters()) - sum(
-        p.numel() for p in model.parameters()
-    )
+    removed = sum(p.numel() for p in torch_resnet18().parameters()) - sum(p.numel() for p in model.parameters())
     count = lambda v: sum(x.size for x in jax.tree.leaves(v["params"]))  # noqa: E731
     assert removed == count(variables) - count(small.variables) > 0
     with torch.no_grad():

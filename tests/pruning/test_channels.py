@@ -87,9 +87,7 @@ def test_one_compilation_serves_all_fractions_and_vmap_equals_loop():
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *scales)
     batched = jax.vmap(channels.channel_mask, in_axes=(0, None))(stacked, 0.5)
     for i, one in enumerate(scales):
-        jax.tree.map(
-            lambda b, a, i=i: np.testing.assert_array_equal(b[i], a), batched, channels.channel_mask(one, 0.5)
-        )
+        jax.tree.map(lambda b, a, i=i: np.testing.assert_array_equal(b[i], a), batched, channels.channel_mask(one, 0.5))
 
 
 def test_a_traced_fraction_stops_at_the_minimum():
@@ -101,9 +99,7 @@ class Net(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = nn.BatchNorm(use_running_average=True, name="bn1")(nn.Conv(6, (3, 3))(x))
-        return nn.BatchNorm(use_running_average=True, use_bias=False, name="bn2")(
-            nn.Conv(4, (3, 3))(nn.relu(x))
-        )
+        return nn.BatchNorm(use_running_average=True, use_bias=False, name="bn2")(nn.Conv(4, (3, 3))(nn.relu(x)))
 
 
 def test_masked_channels_leave_their_norm_as_zero():
@@ -117,9 +113,7 @@ def test_masked_channels_leave_their_norm_as_zero():
         "bn2/scale": jnp.array([0, 1, 1, 0], bool),
     }
     masked = jax.jit(channels.apply_channel_mask)(params, mask)
-    _, state = Net().apply(
-        {**variables, "params": masked}, x, capture_intermediates=True, mutable="intermediates"
-    )
+    _, state = Net().apply({**variables, "params": masked}, x, capture_intermediates=True, mutable="intermediates")
     seen = state["intermediates"]
     for name in ("bn1", "bn2"):
         out = np.asarray(seen[name]["__call__"][0])

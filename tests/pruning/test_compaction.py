@@ -42,9 +42,7 @@ def test_the_compacted_network_equals_the_masked_one(name, fraction):
     masked = with_params(network.variables, channels.apply_channel_mask(params, mask))
     fn = jax.jit(network.fn)
     expected, dense = fn(masked, *network.inputs), fn(network.variables, *network.inputs)
-    difference = [
-        float(jnp.abs(x - y).max()) for x, y in zip(*map(jax.tree.leaves, (dense, expected)), strict=True)
-    ]
+    difference = [float(jnp.abs(x - y).max()) for x, y in zip(*map(jax.tree.leaves, (dense, expected)), strict=True)]
     assert max(difference) > 1e-2, "the mask must change the outputs, or equality would say nothing"
 
     small = compaction.compact(network.fn, masked, mask, *network.inputs)
@@ -65,9 +63,7 @@ def test_generator_by_hand():
     rng = np.random.default_rng(0)
     mask = {k: jnp.asarray(rng.permutation(n) < keep[k]) for k, n in sizes.items()}
     small = compaction.compact(network.fn, network.variables, mask, *network.inputs)
-    shapes = {
-        masks.path_name(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(small.variables["params"])
-    }
+    shapes = {masks.path_name(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(small.variables["params"])}
     assert shapes["project/kernel"] == (5, 16 * 11)
     assert shapes["up1/kernel"] == (4, 4, 11, 9)
     assert shapes["up2/kernel"] == (4, 4, 9, 5)
@@ -124,18 +120,14 @@ def test_given_unmasked_params_the_effective_mask_says_what_is_left():
     small = compaction.compact(network.fn, network.variables, mask, *network.inputs, round_to=4)
     effective = {**network.variables, "params": channels.apply_channel_mask(params, small.mask)}
     expected = jax.jit(network.fn)(effective, *network.inputs)
-    assert_equal_outputs(
-        expected, jax.jit(network.rebuild(small.variables))(small.variables, *network.inputs)
-    )
+    assert_equal_outputs(expected, jax.jit(network.rebuild(small.variables))(small.variables, *network.inputs))
 
 
 def test_optimizer_state_and_magnitude_masks_shrink_along():
     network = NETWORKS["dcgan_discriminator"]()
     params = network.variables["params"]
     rng = np.random.default_rng(0)
-    weights = jax.tree.map(
-        lambda m: jnp.asarray(rng.random(m.shape) < 0.5) if m.ndim else m, masks.ones(params)
-    )
+    weights = jax.tree.map(lambda m: jnp.asarray(rng.random(m.shape) < 0.5) if m.ndim else m, masks.ones(params))
     params = masks.apply(params, weights)
     variables = {**network.variables, "params": params}
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3))
@@ -155,16 +147,12 @@ def test_optimizer_state_and_magnitude_masks_shrink_along():
     )
     # Adam's moments are those of the channels that are left: shrinking commutes with the update.
     small_params = small.variables["params"]
-    _, expected = update(
-        small.shrink(masks.apply(grads, weights)), optimizer.init(small_params), small_params
-    )
+    _, expected = update(small.shrink(masks.apply(grads, weights)), optimizer.init(small_params), small_params)
     assert jax.tree.structure(moments) == jax.tree.structure(expected)
     assert jax.tree.map(jnp.shape, moments) == jax.tree.map(jnp.shape, expected)
     assert int(moments[1][0].count) == 1
     kept = np.flatnonzero(np.asarray(mask["bn1/scale"]))
-    np.testing.assert_array_equal(
-        moments[1][0].mu["conv1"]["kernel"], state[1][0].mu["conv1"]["kernel"][..., kept]
-    )
+    np.testing.assert_array_equal(moments[1][0].mu["conv1"]["kernel"], state[1][0].mu["conv1"]["kernel"][..., kept])
 
 
 def norm(params, i, x):

@@ -1,0 +1,80 @@
+"""What is reported: means, spreads, and the winning sparsity as it is defined."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lotto_jax.experiments.run_directory import Result
+from lotto_jax.reports import summary
+
+
+def rows(arm, number, sparsity, values, pruned="both", metric="reconstruction_loss"):
+    return [
+        Result("imp", "m", "d", pruned, number, sparsity, arm, seed, 10, metric, value)
+        for seed, value in enumerate(values)
+    ]
+
+
+DENSE = (1.00, 1.02, 0.98)  # std 0.02, so that the tolerance is 10 %
+
+
+def search(winning, random, metric="reconstruction_loss"):
+    results = rows("dense", 0, 0.0, DENSE, metric=metric)
+    for number, (w, r) in enumerate(zip(winning, random, strict=True), start=1):
+        sparsity = 1 - 0.8**number
+        results += rows("winning", number, sparsity, w, metric=metric)
+        results += rows("random", number, sparsity, r, metric=metric)
+    return summary.points(results, metric)
+
+
+def test_the_largest_sparsity_where_winning_holds_and_random_is_worse():
+    good, worse, bad = (1.0, 1.01, 0.99), (1.5, 1.52, 1.48), (2.0, 2.1, 1.9)
+    points = search([good, good, good, bad], [good, worse, worse, bad])
+    win = summary.winning(points, "reconstruction_loss", "both")
+    assert win.sparsity == pytest.approx(1 - 0.8**3)
+    assert win.p_value == pytest.approx(stats.ttest_ind(worse, good, equal_var=False).pvalue / 2)
+
+
+def test_a_random_ticket_as_good_makes_no_winning_ticket():
+    same = (1.0, 1.01, 0.99)
+    win = summary.winning(search([same] * 3, [same] * 3), "reconstruction_loss", "both")
+    assert win.sparsity is None
+    assert "No winning ticket" in summary.sentence(win, "reconstruction_loss")
+
+
+def test_the_tolerance_is_ten_percent_or_one_standard_deviation_or_what_is_configured():
+    edge, random = (1.09, 1.08, 1.10), (3.0, 3.1, 2.9)
+    points = search([edge], [random])
+    assert summary.winning(points, "reconstruction_loss", "both").sparsity is not None
+    assert summary.winning(points, "reconstruction_loss", "both", tolerance=0.05).sparsity is None
+    dense = summary.Point("both", "dense", 0, 0.0, (1.0, 2.0, 3.0))
+    assert summary.default_tolerance("reconstruction_loss", dense) == pytest.approx(1.0)
+    assert summary.default_tolerance("fid", dense) == 10.0
+
+
+def test_for_accuracy_higher_is_better():
+    points = search([(0.99, 1.0, 1.01)], [(0.5, 0.52, 0.48)], metric="accuracy")
+    assert summary.winning(points, "accuracy", "both").sparsity == pytest.approx(0.2)
+    points = search([(0.5, 0.52, 0.48)], [(0.4, 0.42, 0.38)], metric="accuracy")
+    assert summary.winning(points, "accuracy", "both").sparsity is None
+
+
+def test_one_seed_decides_nothing():
+    points = search([(1.0,)], [(9.0,)])
+    assert summary.winning(points, "reconstruction_loss", "both").sparsity is None
+
+
+def test_the_spread_is_the_sample_standard_deviation():
+    values = (1.0, 2.0, 4.0)
+    point = summary.Point("both", "winning", 1, 0.2, values)
+    assert point.mean == pytest.approx(np.mean(values)) and point.std == pytest.approx(np.std(values, ddof=1))
+    assert summary.Point("both", "winning", 1, 0.2, (1.0,)).std == 0.0
+
+
+def test_the_table_has_a_row_a_sparsity_and_a_column_an_arm():
+    results = rows("dense", 0, 0.0, DENSE) + rows("winning", 1, 0.2, (1.0, 3.0)) + rows("one_shot", 1, 0.5, (2.0, 2.0))
+    header, body = summary.table(summary.points(results, "reconstruction_loss"))
+    assert header == ["sparsity", "dense", "winning", "one_shot"]
+    assert body[0] == ["0.00%", "1 ± 0.02", "", ""]
+    assert body[1] == ["20.00%", "", "2 ± 1.4", ""]
+    assert body[2] == ["50.00%", "", "", "2 ± 0"]

@@ -1,0 +1,65 @@
+"""Every file of configs/ loads, is valid, and builds its objective."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from lotto_jax import config as configuration
+from lotto_jax.experiments import build, imp
+from tests import tiny
+
+FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_configuration_file_is_complete_and_valid(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    configuration.validate(config)
+    assert config.is_locked
+    shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[config.dataset.name]
+    imp.check(config, build.objective(config, shape).components)
+    assert path.stem in (path.parent / "README.md").read_text()
+
+
+def test_an_unknown_field_is_an_error_in_a_file_and_in_a_foreign_configuration():
+    config = tiny.config()
+    with pytest.raises(AttributeError, match="epoch"):
+        config.train.epoch = 3
+    with config.unlocked():
+        config.train.epoch = 3
+    with pytest.raises(ValueError, match=r"config.train.epoch is not a field"):
+        configuration.validate(config)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("seeds", (), "seeds"),
+        ("seeds", (1, 1), "seeds"),
+        ("seeds", (-1,), "seeds"),
+        ("train__epochs", 0, "config.train.epochs is 0; it must be at least 1"),
+        ("evaluation__split", "tset", "takes one of test, validation"),
+        ("checkpoint__keep_states", "none", "takes one of all, last"),
+    ],
+)
+def test_a_value_out_of_range_is_named(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        configuration.validate(tiny.config(**{field: value}))
+
+
+def test_a_missing_field_is_named():
+    config = tiny.config()
+    with config.unlocked():
+        del config.train["epochs"]
+    with pytest.raises(ValueError, match=r"config.train.epochs is missing"):
+        configuration.validate(config)
+
+
+def test_the_digest_changes_with_what_is_computed_and_not_with_where_the_data_lie():
+    base = configuration.digest(tiny.config())
+    assert configuration.digest(tiny.config(dataset__data_dir="/elsewhere")) == base
+    assert configuration.digest(tiny.config(imp__rounds=3)) != base

@@ -72,9 +72,7 @@ def _taps(x: Image, size: Pair, strides: Pair, out: Pair) -> list[Image]:
 
 
 def _output_size(x: Image, w: Kernel, strides: Pair, pads: Pads) -> Pair:
-    height, width = (
-        (x.shape[1 + d] + sum(pads[d]) - w.shape[d]) // strides[d] + 1 for d in (0, 1)
-    )
+    height, width = ((x.shape[1 + d] + sum(pads[d]) - w.shape[d]) // strides[d] + 1 for d in (0, 1))
     return height, width
 
 
@@ -215,7 +213,11 @@ def conv(x: Image, kernel: Kernel, strides: Pair, padding: str | Pads, lowering:
     """
     if not _use_cpu(lowering):
         return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_DIMENSIONS)
-    pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding) if isinstance(padding, str) else padding
+    pads = (
+        lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+        if isinstance(padding, str)
+        else padding
+    )
     return _cpu_conv(x, kernel, strides, (tuple(pads[0]), tuple(pads[1])))
 
 
@@ -230,7 +232,9 @@ def conv_transpose(
     if not _use_cpu(lowering):
         return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=_DIMENSIONS)
     size, pads = [], []
-    for n, k, s, p in zip(x.shape[1:3], kernel.shape[:2], strides, _transpose_pads(kernel, strides, padding), strict=True):
+    for n, k, s, p in zip(
+        x.shape[1:3], kernel.shape[:2], strides, _transpose_pads(kernel, strides, padding), strict=True
+    ):
         size.append((n - 1) * s + 1 + p[0] + p[1] - k + 1)
         pads.append((k - 1 - p[0], k - 1 - p[1]))
     return _cpu_conv_transpose(x, kernel, strides, (pads[0], pads[1]), (size[0], size[1]))
@@ -323,6 +327,17 @@ def _layer(
     inputs, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=module.dtype)
     y = function(inputs, kernel, _pair(module.strides), _padding(module.padding), lowering)
     return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+
+
+def spectral_norm(layer: nn.Module) -> nn.SpectralNorm:
+    """The layer with its kernel divided by an estimate of the largest singular value (Miyato et al. 2018).
+
+    The kernel counts as a matrix of `[everything else, features]`. Every call makes one power iteration from the stored
+    vector u, and stores its result where `update_stats=True`: call `spectral_norm(layer)(x, update_stats=train)`. State
+    is in the collection `spectral_stats`; params stay where the bare layer has them, so a mask on them
+    acts before the normalization.
+    """
+    return nn.SpectralNorm(layer, collection_name="spectral_stats", name=f"{layer.name}_spectral")
 
 
 @contextlib.contextmanager

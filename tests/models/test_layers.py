@@ -44,7 +44,9 @@ ALL = [pytest.param(layers.conv, *c, id=f"conv {n}") for n, c in CASES.items()] 
 def operands(size, inputs, outputs, kernel, batch=3, leading=()):
     keys = jax.random.split(jax.random.key(0))
     x = jax.random.normal(keys[0], (*leading, batch, *size, inputs))
-    return x, jax.random.normal(keys[1], (*leading, *kernel, inputs, outputs)) / np.sqrt(inputs * np.prod(kernel))
+    return x, jax.random.normal(keys[1], (*leading, *kernel, inputs, outputs)) / np.sqrt(
+        inputs * np.prod(kernel)
+    )
 
 
 def assert_close(actual, expected):
@@ -88,7 +90,9 @@ def test_ticket_axis_on_input_and_kernel(function, name):
     grad = jax.grad(loss, (0, 1))
     second = jax.grad(lambda x, w: sum(jnp.sum(jnp.sin(g)) for g in grad(x, w)), (0, 1))
     for f in (grad, second):
-        assert_close(jax.jit(jax.vmap(f))(x, w), [jnp.stack(p) for p in zip(f(x[0], w[0]), f(x[1], w[1]), strict=True)])
+        assert_close(
+            jax.jit(jax.vmap(f))(x, w), [jnp.stack(p) for p in zip(f(x[0], w[0]), f(x[1], w[1]), strict=True)]
+        )
 
 
 def test_kernel_gradient_over_slices_of_the_batch():

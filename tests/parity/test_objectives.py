@@ -40,11 +40,21 @@ def assert_params_close(model, params, before, tolerance):
         assert error <= tolerance * max(float(moved[name].norm()), 0.05 * scale), (name, error, scale)
 
 
-def gradients_by_sgd(make, state, mask, batch, key):
-    """The gradients, read off one step of plain gradient descent with rate 1."""
-    objective = make(optax.sgd(1.0))
-    start = state._replace(opt_state=objective.init(jax.random.key(0)).opt_state)
-    return jax.jit(objective.step)(start, mask, batch, key)
+def adam():
+    """Adam for both sides; the eps keeps rounding errors in tiny gradients from being scaled up to whole steps."""
+    return optax.adam(1e-3, b1=0.5, eps=1e-3)
+
+
+def torch_adam(model):
+    return torch.optim.Adam(model.parameters(), 1e-3, (0.5, 0.999), eps=1e-3)
+
+
+def assert_gradients_close(model, opt_state):
+    """Gradients agree to 1e-4 of the leaf's largest; ours are read off Adam's first moment after one step."""
+    overall = max(float(p.grad.abs().max()) for p in model.parameters())
+    for name, parameter, moment in networks.parameters(model, opt_state[0].mu):
+        scale = max(float(parameter.grad.abs().max()), 1e-3 * overall)
+        assert float((parameter.grad - 2 * moment).abs().max()) <= 1e-4 * scale, name
 
 
 def half_mask(params):
@@ -86,18 +96,16 @@ def test_autoencoders(name):
     loss, make_model, make_twin = SINGLE[name]
     is_vae = "vae" in name
 
-    def make(optimizer):
-        if is_vae:
-            return elbo.make(make_model(), optimizer, SHAPE, beta=4.0, loss=loss)
-        return reconstruction.make(make_model(), optimizer, SHAPE, loss=loss)
-
-    objective = make(optax.adam(1e-3, eps=1e-3))  # an eps that keeps rounding in tiny gradients from being scaled up
+    if is_vae:
+        objective = elbo.make(make_model(), adam(), SHAPE, beta=4.0, loss=loss)
+    else:
+        objective = reconstruction.make(make_model(), adam(), SHAPE, loss=loss)
     state = objective.init(jax.random.key(0))
     mask = half_mask(state.params)
     state = state._replace(params=masks.apply(state.params, mask))
     start = state.params
     twin = networks.load(make_twin(), state.params, state.model_state.get("spectral_stats"))
-    optimizer = torch.optim.Adam(twin.parameters(), 1e-3, eps=1e-3)
+    optimizer = torch_adam(twin)
     mask_hooks(twin, mask, optimizer)
     step = jax.jit(objective.step)
     for i, (batch, key) in enumerate(batches()):
@@ -109,15 +117,83 @@ def test_autoencoders(name):
         else:
             expected = {"loss": twins.reconstruction_loss(twin, image, loss)}
         expected["loss"].backward()
-        if i == 0:
-            stepped, _ = gradients_by_sgd(make, state, mask, batch, key)
-            grads = jax.tree.map(lambda a, b: a - b, state.params, stepped.params)
-            for path, parameter, grad in networks.parameters(twin, grads):
-                kept = parameter.grad * (parameter != 0) if parameter.ndim > 1 else parameter.grad
-                scale = max(float(kept.abs().max()), 1e-3)
-                assert float((kept - grad).abs().max()) <= 1e-4 * scale, path
         optimizer.step()
         state, metrics = step(state, mask, batch, key)
         for metric, value in expected.items():
             np.testing.assert_allclose(metrics[metric], value.item(), rtol=1e-4, err_msg=metric)
+        if i == 0:
+            assert_gradients_close(twin, state.opt_state)
     assert_params_close(twin, state.params, start, 1e-3)
+
+
+GANS = {
+    "dcgan": ("bce", dcgan, lambda: dcgan.Discriminator(4), lambda: twins.Discriminator(4), {}),
+    "sngan": ("hinge", dcgan, lambda: sngan.Discriminator(4), lambda: twins.SNDiscriminator(4), {}),
+    "resnet dcgan": (
+        "hinge",
+        resnet_gan,
+        lambda: resnet_gan.Discriminator(8),
+        lambda: twins.ResNetDiscriminator(8),
+        {},
+    ),
+    "wgan": (
+        "wasserstein",
+        dcgan,
+        lambda: dcgan.Discriminator(4),
+        lambda: twins.Discriminator(4),
+        {"critic_steps": 2, "weight_clip": 0.03},
+    ),
+    "wgan with gradient penalty": (
+        "wasserstein",
+        dcgan,
+        lambda: dcgan.Discriminator(4, batch_norm=False),
+        lambda: twins.Discriminator(4, batch_norm=False),
+        {"gradient_penalty_weight": 10.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_gans(name):
+    loss, family, make_discriminator, make_twin, options = GANS[name]
+    width = 4 if family is dcgan else 8
+    objective = adversarial.make(
+        family.Generator(width), make_discriminator(), adam(), adam(), SHAPE, LATENT, loss, **options
+    )
+    critic_steps = options.get("critic_steps", 1)
+    state = objective.init(jax.random.key(0))
+    mask = half_mask(state.params)
+    state = state._replace(params=masks.apply(state.params, mask))
+    start = state.params
+    generator = twins.Generator(4, LATENT) if family is dcgan else twins.ResNetGenerator(8, LATENT)
+    pair = {"generator": generator, "discriminator": make_twin()}
+    spectral = state.model_state.get("spectral_stats", {})
+    for component, twin in pair.items():
+        networks.load(twin, state.params[component], spectral.get(component))
+    optimizers = {component: torch_adam(twin) for component, twin in pair.items()}
+    for component, twin in pair.items():
+        mask_hooks(twin, mask[component], optimizers[component])
+    step = jax.jit(objective.step)
+    size = 8
+    for i, (batch, key) in enumerate(batches(size * critic_steps)):
+        keys = jax.random.split(key, (critic_steps, 2))  # as the objective draws them
+        noises = [jax.random.normal(k[0], (size, LATENT)) for k in keys]
+        shares = [jax.random.uniform(k[1], (size, 1, 1, 1)) for k in keys]
+        expected = twins.gan_step(
+            *pair.values(),
+            tuple(optimizers.values()),
+            networks.nchw(batch.image),
+            torch.tensor(np.array(noises)),
+            loss,
+            options.get("weight_clip"),
+            options.get("gradient_penalty_weight", 0.0),
+            torch.tensor(np.array(shares)),
+        )
+        state, metrics = step(state, mask, batch, key)
+        for metric, value in expected.items():
+            np.testing.assert_allclose(metrics[metric], value.item(), rtol=1e-4, atol=1e-5, err_msg=metric)
+        if i == 0 and critic_steps == 1:
+            for component, twin in pair.items():
+                assert_gradients_close(twin, state.opt_state[component])
+    for component, twin in pair.items():
+        assert_params_close(twin, state.params[component], start[component], 1e-3)

@@ -38,7 +38,7 @@ class LinearAutoencoder(nn.Module):
     def __call__(
         self, image: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch height width channels"]:
-        """Reconstructions in the scale of `image` ([0, 1]), unclipped; `train` changes nothing in this network."""
+        """Reconstructions in the scale of `image` ([0, 1]), unclipped; `train` changes nothing here."""
         x = jnp.reshape(image, (image.shape[0], -1))
         z = _LinearEncoder(self.latent, name="encoder")(x)
         return jnp.reshape(_LinearDecoder(x.shape[1], name="decoder")(z), image.shape)
@@ -115,7 +115,7 @@ class _ConvDecoder(nn.Module):
 
 
 class ConvAutoencoder(nn.Module):
-    """The paper's convolutional autoencoder: `ConvTrunk`, dense to the bottleneck and back, mirrored (3.0 M params).
+    """The paper's convolutional autoencoder: `ConvTrunk`, dense, and the same mirrored (3.0 M params).
 
     Attributes:
       latent: width of the bottleneck.
@@ -133,7 +133,8 @@ class ConvAutoencoder(nn.Module):
     def __call__(
         self, image: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch height width channels"]:
-        """Reconstructions in the scale of `image` ([0, 1]), unclipped, or their logits, as the loss has it; float32.
+        """Reconstructions in the scale of `image` ([0, 1]), unclipped, or their logits, as the loss has it;
+        float32.
 
         `train` normalizes by the statistics of the batch.
         """

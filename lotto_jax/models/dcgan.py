@@ -1,4 +1,4 @@
-"""Generator and discriminator of DCGAN (Radford et al. 2015), which WGAN and the VAE's decoder share (Table 1)."""
+"""DCGAN (Radford et al. 2015), also WGAN; the generator is the VAE's decoder (Table 1)."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ def stages(image_size: int, smallest: int = 8) -> int:
     """
     if image_size < smallest or image_size & (image_size - 1):
         raise ValueError(
-            f"image_size is {image_size}; this network takes square images whose size is a power of two, at least "
-            f"{smallest} (32 and 64 are usual): resize or pad the images."
+            f"image_size is {image_size}; this network takes square images whose size is a power of two, at "
+            f"least {smallest} (32 and 64 are usual): resize or pad the images."
         )
     return image_size.bit_length() - 3
 
@@ -40,7 +40,7 @@ def check_image(image: Array, image_size: int) -> None:
 
 
 class Generator(nn.Module):
-    """Dense to 4x4, then 4x4/2 transposed convolutions with BN and ReLU, a 3x3 convolution and tanh (3.8 M params).
+    """Dense to 4x4, 4x4/2 transposed convolutions with BN and ReLU, 3x3 convolution, tanh (3.8 M params).
 
     A map of size r has `32 * width / r` channels, so the params hardly depend on the image size.
 
@@ -103,7 +103,8 @@ class Discriminator(nn.Module):
     Attributes:
       width: features of the 16x16 map.
       image_size: 32, 64 or another power of two; each doubling adds a stage.
-      batch_norm: False for the Wasserstein loss with gradient penalty, which needs each sample's own gradient.
+      batch_norm: False for the Wasserstein loss with gradient penalty, which needs each sample's own
+        gradient.
       dtype: of the computation; params and batch statistics are float32.
     """
 

@@ -1,18 +1,20 @@
 """Convolutions with Flax's interface and parameter layout that are also fast on CPU.
 
-XLA's CPU backend is fast at forward convolutions and at matrix products, and slow, by up to a hundred times, at many
-of the convolutions that differentiation makes: strided transposed ones, and those of kernel gradients, whose window is
-the whole image. On CPU the three bilinear maps of a layer are therefore spelled out in the fast operations:
+XLA's CPU backend is fast at forward convolutions and at matrix products, and slow, by up to a hundred times,
+at many of the convolutions that differentiation makes: strided transposed ones, and those of kernel
+gradients, whose window is the whole image. On CPU the three bilinear maps of a layer are therefore spelled
+out in the fast operations:
 
-- `_correlate`: the convolution itself. A `lax` convolution, or patches x matrix where few output positions share it.
-- `_spread`: its transpose in the input. A correlation with the flipped kernel at stride 1; at stride s a correlation
-  with all s x s phases of the kernel as channels, interleaved afterwards (the "sub-pixel" form).
-- `_kernel_gradient`: its transpose in the kernel. One matrix product a kernel tap, over slices of the batch that fit
-  the cache.
+- `_correlate`: the convolution itself. A `lax` convolution, or patches x matrix where few output positions
+  share it.
+- `_spread`: its transpose in the input. A correlation with the flipped kernel at stride 1; at stride s a
+  correlation with all s x s phases of the kernel as channels, interleaved afterwards (the "sub-pixel" form).
+- `_kernel_gradient`: its transpose in the kernel. One matrix product a kernel tap, over slices of the batch
+  that fit the cache.
 
-Everywhere else, and with `lowering="plain"`, layers are single `lax.conv_general_dilated` calls. The CPU form has a
-custom VJP: it can be differentiated any number of times in reverse, and forward over reverse (`jvp` of `grad`), but
-`jvp` of the layer itself needs the plain form, see `plain_lowering`.
+Everywhere else, and with `lowering="plain"`, layers are single `lax.conv_general_dilated` calls. The CPU form
+has a custom VJP: it can be differentiated any number of times in reverse, and forward over reverse (`jvp` of
+`grad`), but `jvp` of the layer itself needs the plain form, see `plain_lowering`.
 """
 
 import contextlib
@@ -61,7 +63,7 @@ def _pad(x: Image, pads: Pads) -> Image:
 
 
 def _taps(x: Image, size: Pair, strides: Pair, out: Pair) -> list[Image]:
-    """For every kernel tap in row-major order, the entries of padded `x` that it meets at each output position."""
+    """For every kernel tap, in row-major order, the entries of padded `x` that it meets."""
     batch, _, _, channels = x.shape
     spans = [s * (n - 1) + 1 for s, n in zip(strides, out, strict=True)]
     return [
@@ -171,7 +173,7 @@ def _cpu_conv_backward(
 _cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
 
 
-# The transposed convolution is `_spread` of the mirrored kernel, so the same three maps serve it in other roles.
+# The transposed convolution is `_spread` of the mirrored kernel, so the same three maps serve it.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _cpu_conv_transpose(x: Image, w: Kernel, strides: Pair, pads: Pads, size: Pair) -> Image:
     return _spread(x, _flip(w), strides, pads, size)
@@ -208,8 +210,8 @@ def conv(x: Image, kernel: Kernel, strides: Pair, padding: str | Pads, lowering:
       kernel: `[kernel_height, kernel_width, input, output]`, of the same dtype.
       strides: of the two spatial axes.
       padding: "SAME", "VALID", or (low, high) for each spatial axis.
-      lowering: "plain" is `lax.conv_general_dilated`; "cpu" the form of this module; "auto" picks by the default
-        backend. All agree to float rounding, derivatives included.
+      lowering: "plain" is `lax.conv_general_dilated`; "cpu" the form of this module; "auto" picks by the
+        default backend. All agree to float rounding, derivatives included.
     """
     if not _use_cpu(lowering):
         return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_DIMENSIONS)
@@ -226,8 +228,9 @@ def conv_transpose(
 ) -> Image:
     """A 2-D transposed convolution: a convolution of `x` with `strides - 1` zeros between its entries.
 
-    The arguments are those of `conv`, but explicit padding is that of the widened input, as in `lax.conv_transpose`:
-    at kernel 4 and stride 2, "SAME" and ((2, 2), (2, 2)) both double the size (PyTorch calls it padding=1).
+    The arguments are those of `conv`, but explicit padding is that of the widened input, as in
+    `lax.conv_transpose`: at kernel 4 and stride 2, "SAME" and ((2, 2), (2, 2)) both double the size (PyTorch
+    calls it padding=1).
     """
     if not _use_cpu(lowering):
         return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=_DIMENSIONS)
@@ -272,7 +275,8 @@ def _padding(value: str | int | Sequence[int | Pair]) -> str | Pads:
 class Conv(nn.Module):
     """`flax.linen.Conv` in two dimensions, over `[batch, height, width, channels]`; see `conv`.
 
-    The fields mean what they do in Flax, and params are the same: `kernel` `[height, width, input, features]`, `bias`.
+    The fields mean what they do in Flax, and params are the same: `bias`, and `kernel` of
+    `[height, width, input, features]`.
     """
 
     features: int
@@ -292,9 +296,11 @@ class Conv(nn.Module):
 
 
 class ConvTranspose(nn.Module):
-    """`flax.linen.ConvTranspose` in two dimensions, over `[batch, height, width, channels]`; see `conv_transpose`.
+    """`flax.linen.ConvTranspose` in two dimensions, over `[batch, height, width, channels]`; see
+    `conv_transpose`.
 
-    The fields mean what they do in Flax, and params are the same: `kernel` `[height, width, input, features]`, `bias`.
+    The fields mean what they do in Flax, and params are the same: `bias`, and `kernel` of
+    `[height, width, input, features]`.
     """
 
     features: int
@@ -332,10 +338,10 @@ def _layer(
 def spectral_norm(layer: nn.Module) -> nn.SpectralNorm:
     """The layer with its kernel divided by an estimate of the largest singular value (Miyato et al. 2018).
 
-    The kernel counts as a matrix of `[everything else, features]`. Every call makes one power iteration from the stored
-    vector u, and stores its result where `update_stats=True`: call `spectral_norm(layer)(x, update_stats=train)`. State
-    is in the collection `spectral_stats`; params stay where the bare layer has them, so a mask on them
-    acts before the normalization.
+    The kernel counts as a matrix of `[everything else, features]`. Every call makes one power iteration from
+    the stored vector u, and stores its result where `update_stats=True`; call
+    `spectral_norm(layer)(x, update_stats=train)`. State is in the collection `spectral_stats`; params stay where the bare layer has
+    them, so a mask on them acts before the normalization.
     """
     return nn.SpectralNorm(layer, collection_name="spectral_stats", name=f"{layer.name}_spectral")
 
@@ -344,8 +350,8 @@ def spectral_norm(layer: nn.Module) -> nn.SpectralNorm:
 def plain_lowering() -> Iterator[None]:
     """Within it, layers called by the current thread are traced as single `lax.conv_general_dilated` calls.
 
-    For walking a jaxpr, or for forward-mode derivatives. It acts while a function is traced: one that was already
-    jitted keeps its form.
+    For walking a jaxpr, or for forward-mode derivatives. It acts while a function is traced: one that was
+    already jitted keeps its form.
 
     >>> with plain_lowering():
     ...     jaxpr = jax.make_jaxpr(lambda x: model.apply(variables, x, train=False))(x)

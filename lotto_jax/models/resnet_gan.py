@@ -1,4 +1,4 @@
-"""Residual generator and discriminator (Miyato et al. 2018, table 4), also the ResNet-VAE's networks (Table 1)."""
+"""Residual GAN (Miyato et al. 2018, table 4), whose networks are also the ResNet-VAE's (Table 1)."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ class _UpBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Dense to 4x4, residual blocks that double the size, BN, ReLU, a 3x3 convolution and tanh (1.2 M params).
+    """Dense to 4x4, residual blocks that double the size, BN, ReLU, a 3x3 convolution, tanh (1.2 M params).
 
     Attributes:
       width: channels of every map.
@@ -79,7 +79,7 @@ class Generator(nn.Module):
 
 
 class _Block(nn.Module):
-    """A residual block, spectrally normalized; `first` leaves out the leading ReLU, as the input is an image."""
+    """A residual block, spectrally normalized; `first` leaves out the leading ReLU."""
 
     features: int
     down: bool
@@ -101,7 +101,7 @@ class _Block(nn.Module):
 
 
 class Body(nn.Module):
-    """The discriminator without its head: halving blocks down to 8x8, then two more; maps of `[batch, 8, 8, width]`.
+    """The discriminator without its head: halving blocks down to 8x8, then two more.
 
     Attributes:
       width: channels of every map.

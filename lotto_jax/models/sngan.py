@@ -10,7 +10,7 @@ from lotto_jax.models import dcgan, layers
 
 
 class Discriminator(nn.Module):
-    """Spectrally normalized convolutions, 3x3/1 and 4x4/2 in turn, leaky ReLU 0.1, and a dense logit (2.9 M params).
+    """Spectrally normalized 3x3/1 and 4x4/2 convolutions in turn, leaky ReLU 0.1, dense (2.9 M params).
 
     A convolution on a map of size r has `32 * width / r` features, from `width` at 32x32 to 8 `width` at 4x4.
 

@@ -1,13 +1,14 @@
-"""Adversarial objectives: the non-saturating GAN (Goodfellow et al. 2014), hinge (Miyato et al. 2018), and Wasserstein
-with weight clipping (Arjovsky et al. 2017) or gradient penalty (Gulrajani et al. 2017).
+"""Adversarial objectives: the non-saturating GAN (Goodfellow et al. 2014), hinge (Miyato et al. 2018), and
+Wasserstein with weight clipping (Arjovsky et al. 2017) or gradient penalty (Gulrajani et al. 2017).
 
-Batch statistics. In a discriminator step, real and fake images pass through separately, each normalized by its own
-batch; the running statistics take in the real batch, then the fake one. The generator step's pass through
-the discriminator normalizes by the fake batch and stores nothing. The generator normalizes by its own batch in both,
-and its running statistics take in one batch a train step. Nothing is stored for the gradient penalty.
+Batch statistics. In a discriminator step, real and fake images pass through separately, each normalized by
+its own batch; the running statistics take in the real batch, then the fake one. The generator step's pass
+through the discriminator normalizes by the fake batch and stores nothing. The generator normalizes by its own
+batch in both, and its running statistics take in one batch a train step. Nothing is stored for the gradient
+penalty.
 
-Spectral norm. Both passes of a discriminator step start from the stored vectors, and so normalize alike: one power
-iteration for each discriminator step.
+Spectral norm. Both passes of a discriminator step start from the stored vectors, and so normalize alike: one
+power iteration for each discriminator step.
 """
 
 from collections.abc import Callable
@@ -59,7 +60,8 @@ def gradient_penalty(
 ) -> Float[Array, ""]:
     """Mean of `(norm of the critic's gradient - 1)^2` at random points between real and fake images.
 
-    Gulrajani et al. 2017, equation 3, without its weight. The critic must treat the images of a batch separately.
+    Gulrajani et al. 2017, equation 3, without its weight. The critic must treat the images of a batch
+    separately.
     """
     share = jax.random.uniform(key, (real.shape[0], 1, 1, 1))
     gradient = jax.grad(lambda image: jnp.sum(critic(image)))(share * real + (1.0 - share) * fake)
@@ -81,9 +83,10 @@ def make(
 ) -> Objective:
     """The objective of a GAN with components `generator` and `discriminator`.
 
-    A train step is `critic_steps` updates of the discriminator, each on its own equal part of the batch and on as many
-    new fakes, then one of the generator, through the new discriminator, on the last fakes. Images are scaled to [-1, 1].
-    Metrics of a step (of its last part) and of `evaluate`: `generator_loss`, `discriminator_loss`.
+    A train step is `critic_steps` updates of the discriminator, each on its own equal part of the batch and
+    on as many new fakes, then one of the generator, through the new discriminator, on the last fakes. Images
+    are scaled to [-1, 1]. Metrics of a step (of its last part) and of `evaluate`: `generator_loss`,
+    `discriminator_loss`.
 
     Args:
       generator: `(z, train) -> images in [-1, 1]`.
@@ -94,11 +97,13 @@ def make(
       latent: size of the standard normal vector z.
       loss: a key of `LOSSES`.
       critic_steps: discriminator updates a step; must divide the batch size.
-      weight_clip: bound on the absolute value of every discriminator param after each update; None does not clip.
+      weight_clip: bound on the absolute value of every discriminator param after each update; None does not
+        clip.
       gradient_penalty_weight: of `gradient_penalty` in the discriminator's loss; 0 leaves it out.
 
     Raises:
-      ValueError: for an unknown loss, less than one critic step, or (from `step`) a batch that they don't divide.
+      ValueError: for an unknown loss, less than one critic step, or (from `step`) a batch that they don't
+        divide.
     """
     if loss not in LOSSES:
         raise ValueError(f"loss is {loss!r}; an adversarial objective has {', '.join(LOSSES)}.")

@@ -25,18 +25,20 @@ def make(
     beta: float = 1.0,
     loss: Loss = "mse",
 ) -> Objective:
-    """The objective of a VAE: minimizes `reconstruction_loss + beta * kl`, in nats an image, averaged over the batch.
+    """The objective of a VAE: minimizes `reconstruction_loss + beta * kl`, in nats an image, averaged over
+    the batch.
 
-    Images are scaled to [-1, 1], the range of the decoder. The sample from the posterior comes from the step's key.
-    Metrics of a step and of `evaluate`: `loss`, `reconstruction_loss`, `kl`. `images` are samples from the prior.
+    Images are scaled to [-1, 1], the range of the decoder. The sample from the posterior comes from the
+    step's key. Metrics of a step and of `evaluate`: `loss`, `reconstruction_loss`, `kl`. `images` are samples
+    from the prior.
 
     Args:
       model: with components `encoder` and `decoder`.
       optimizer: updates all params.
       image_shape: (height, width, channels).
       beta: weight of the KL term; 1 is the bound itself.
-      loss: "mse" sums the squared errors over an image in [-1, 1] (a normal likelihood of variance 1/2, up to a
-        constant); "bce" sums the binary cross-entropies of the image in [0, 1] (a Bernoulli likelihood).
+      loss: "mse" sums the squared errors over an image in [-1, 1] (a normal likelihood of variance 1/2, up to
+        a constant); "bce" sums the binary cross-entropies of the image in [0, 1] (a Bernoulli likelihood).
 
     Raises:
       ValueError: for an unknown `loss`.

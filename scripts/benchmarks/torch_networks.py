@@ -1,7 +1,8 @@
-"""The networks of Table 1 and their train steps in PyTorch, written the customary way, with the Flax modules' names.
+"""The networks of Table 1 and their train steps in PyTorch, written the customary way, with the Flax modules'
+names.
 
-`python torch_networks.py NETWORK BATCH REPEATS` prints the median seconds of a train step as JSON. The parity tests
-load the JAX networks' params into these modules and compare losses, gradients and updates.
+`python torch_networks.py NETWORK BATCH REPEATS` prints the median seconds of a train step as JSON. The parity
+tests load the JAX networks' params into these modules and compare losses, gradients and updates.
 """
 
 import json
@@ -215,9 +216,7 @@ class Autoencoder(nn.ModuleDict):
     def __init__(self, width: int = 64, latent: int = 200):
         super().__init__()
         features = 4 * width
-        self["encoder"] = nn.ModuleDict(
-            {"trunk": Trunk(width), "dense": nn.Linear(16 * features, latent)}
-        )
+        self["encoder"] = nn.ModuleDict({"trunk": Trunk(width), "dense": nn.Linear(16 * features, latent)})
         self["decoder"] = nn.ModuleDict(
             {
                 "dense": nn.Linear(latent, 16 * features),
@@ -346,7 +345,9 @@ def gan_step(
             share = shares[i]
             between = (share * real + (1 - share) * fake.detach()).requires_grad_()
             (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
-            discriminator_value = discriminator_value + penalty * (slope.flatten(1).norm(dim=1) - 1).pow(2).mean()
+            discriminator_value = (
+                discriminator_value + penalty * (slope.flatten(1).norm(dim=1) - 1).pow(2).mean()
+            )
         discriminator_value.backward()
         optimizers[1].step()
         if weight_clip is not None:

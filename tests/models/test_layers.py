@@ -10,7 +10,7 @@ import pytest
 
 from lotto_jax.models import layers
 
-# (height, width), input and output channels, kernel, strides, padding: each reaches another branch of the CPU form.
+# (height, width), input and output channels, kernel, strides, padding: each reaches another branch.
 SAME = "SAME"
 CASES = {
     "3x3": ((8, 8), 5, 7, (3, 3), (1, 1), ((1, 1), (1, 1))),

@@ -84,7 +84,7 @@ def test_decoder_and_generator_have_one_parameter_tree(model, generator):
 def test_wrong_image_sizes_are_clear_errors(network):
     with pytest.raises(ValueError, match="image_size is 28; this network takes square images"):
         shapes(network(image_size=28), image(28))
-    with pytest.raises(ValueError, match="made for images of .* 32, 32, channels. and got .2, 28, 28, 3"):
+    with pytest.raises(ValueError, match=r"made for images of .* 32, 32, channels. and got .2, 28, 28, 3"):
         shapes(network(), image(28))
 
 

@@ -91,7 +91,10 @@ def test_statistics_take_in_the_real_batch_then_the_fake_one_and_one_power_itera
     state = objective.init(jax.random.key(0))
     key = jax.random.key(2)
     z = jax.random.normal(jax.random.split(key, (1, 2))[0, 0], (6, 5))
-    generator = {"params": state.params["generator"], "batch_stats": state.model_state["batch_stats"]["generator"]}
+    generator = {
+        "params": state.params["generator"],
+        "batch_stats": state.model_state["batch_stats"]["generator"],
+    }
     fake, _ = dcgan.Generator(**SMALL).apply(generator, z, train=True, mutable=["batch_stats"])
     expected = {"batch_stats": state.model_state["batch_stats"]["discriminator"]}
     for image in (adversarial.to_signed(batch().image), fake):
@@ -113,7 +116,9 @@ def test_statistics_take_in_the_real_batch_then_the_fake_one_and_one_power_itera
 
 
 def test_bad_settings_are_clear_errors():
-    with pytest.raises(ValueError, match="loss is 'lsgan'; an adversarial objective has bce, hinge, wasserstein"):
+    with pytest.raises(
+        ValueError, match="loss is 'lsgan'; an adversarial objective has bce, hinge, wasserstein"
+    ):
         gan(loss="lsgan")
     with pytest.raises(ValueError, match="critic_steps is 0"):
         gan(critic_steps=0)

@@ -27,7 +27,9 @@ def parameters(model, tree, path=()):
             continue
         module = model.get_submodule(".".join(path))
         name = NAMES[key]
-        parameter = getattr(module, f"{name}_orig") if hasattr(module, f"{name}_orig") else getattr(module, name)
+        parameter = (
+            getattr(module, f"{name}_orig") if hasattr(module, f"{name}_orig") else getattr(module, name)
+        )
         yield "/".join((*path, key)), parameter, torch.tensor(np.array(_to_torch(module, key, value)))
 
 

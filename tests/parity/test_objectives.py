@@ -41,7 +41,7 @@ def assert_params_close(model, params, before, tolerance):
 
 
 def adam():
-    """Adam for both sides; the eps keeps rounding errors in tiny gradients from being scaled up to whole steps."""
+    """Adam for both sides; eps keeps rounding in tiny gradients from being scaled up to whole steps."""
     return optax.adam(1e-3, b1=0.5, eps=1e-3)
 
 
@@ -65,7 +65,7 @@ def half_mask(params):
 
 
 def mask_hooks(model, mask, optimizer):
-    """Prune the torch twin: after each optimizer step put pruned weights back to 0 and drop their gradients before."""
+    """Prune the torch twin: drop gradients before each optimizer step, put weights back to 0 after it."""
     kept = [(p, m) for _, p, m in networks.parameters(model, mask) if m.ndim]
 
     def before(*_):
@@ -83,8 +83,16 @@ def mask_hooks(model, mask, optimizer):
 
 
 SINGLE = {
-    "autoencoder mse": ("mse", lambda: autoencoder.ConvAutoencoder(LATENT, 4), lambda: twins.Autoencoder(4, LATENT)),
-    "autoencoder bce": ("bce", lambda: autoencoder.ConvAutoencoder(LATENT, 4), lambda: twins.Autoencoder(4, LATENT)),
+    "autoencoder mse": (
+        "mse",
+        lambda: autoencoder.ConvAutoencoder(LATENT, 4),
+        lambda: twins.Autoencoder(4, LATENT),
+    ),
+    "autoencoder bce": (
+        "bce",
+        lambda: autoencoder.ConvAutoencoder(LATENT, 4),
+        lambda: twins.Autoencoder(4, LATENT),
+    ),
     "vae mse": ("mse", lambda: vae.conv_vae(LATENT, 4), lambda: twins.VAE(4, LATENT)),
     "vae bce": ("bce", lambda: vae.conv_vae(LATENT, 4), lambda: twins.VAE(4, LATENT)),
     "resnet vae": ("mse", lambda: vae.resnet_vae(LATENT, 8), lambda: twins.VAE(8, LATENT, resnet=True)),

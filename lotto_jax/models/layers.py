@@ -83,7 +83,7 @@ def _correlate(x: Image, w: Kernel, strides: Pair, pads: Pads) -> Image:
     height, width = out = _output_size(x, w, strides, pads)
     if height * width > _FEW_POSITIONS:
         return lax.conv_general_dilated(x, w, strides, pads, dimension_numbers=_DIMENSIONS)
-    patches = jnp.concatenate(_taps(_pad(x, pads), w.shape[:2], strides, out), axis=-1)
+    patches = jnp.concatenate(_taps(_pad(x, pads), (w.shape[0], w.shape[1]), strides, out), axis=-1)
     return _dot(_rows(patches), _rows(w)).reshape(x.shape[0], height, width, -1)
 
 
@@ -339,9 +339,9 @@ def spectral_norm(layer: nn.Module) -> nn.SpectralNorm:
     """The layer with its kernel divided by an estimate of the largest singular value (Miyato et al. 2018).
 
     The kernel counts as a matrix of `[everything else, features]`. Every call makes one power iteration from
-    the stored vector u, and stores its result where `update_stats=True`; call
-    `spectral_norm(layer)(x, update_stats=train)`. State is in the collection `spectral_stats`; params stay where the bare layer has
-    them, so a mask on them acts before the normalization.
+    the stored vector u, and stores its result where `update_stats` is True; call
+    `spectral_norm(layer)(x, update_stats=train)`. State is in the collection `spectral_stats`; params stay
+    where the bare layer has them, so a mask on them acts before the normalization.
     """
     return nn.SpectralNorm(layer, collection_name="spectral_stats", name=f"{layer.name}_spectral")
 

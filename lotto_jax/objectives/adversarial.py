@@ -164,7 +164,7 @@ def make(
         size = total // critic_steps
         real = to_signed(batch.image).reshape(critic_steps, size, *image_shape)
         keys = jax.random.split(key, (critic_steps, 2))
-        params = masks.apply(state.params, mask)
+        params: PyTree = masks.apply(state.params, mask)
         states = {name: _of_component(state.model_state, name) for name in params}
 
         def fakes(params: PyTree, key: Key[Array, ""]) -> tuple[Array, PyTree]:

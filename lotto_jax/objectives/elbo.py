@@ -1,5 +1,7 @@
 """Evidence lower bound of VAEs and beta-VAEs (Kingma and Welling 2014; Higgins et al. 2017)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -83,7 +85,7 @@ def make(
 
     def images(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
         z = jax.random.normal(key, (batch.image.shape[0], latent))
-        logits = model.apply({"params": params, **model_state}, z, False, method="decode")
+        logits: Any = model.apply({"params": params, **model_state}, z, False, method="decode")
         return jax.nn.sigmoid(2.0 * logits)
 
     return Objective(("encoder", "decoder"), init, step, evaluate, images, monitor="loss")

@@ -1,4 +1,4 @@
-"""A full, masked train step of every network at the paper's width, batch 64, against PyTorch and stock Flax."""
+"""A full, masked train step of every network, at the paper's width and batch 64, against PyTorch and Flax."""
 
 import contextlib
 import gc

@@ -29,7 +29,7 @@ def batches(size=8, steps=STEPS):
 
 
 def assert_params_close(model, params, before, tolerance):
-    """Updates agree to `tolerance` of their norm, leaf by leaf; small leaves are judged by the whole update."""
+    """Updates agree to `tolerance` of their norm, leaf by leaf; small leaves to that of the whole update."""
     found = list(networks.parameters(model, params))
     start = {name: value for name, _, value in networks.parameters(model, before)}
     moved = {name: value - start[name] for name, _, value in found}

@@ -1,8 +1,12 @@
 """Autoencoders (Table 1, first rows)."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from lotto_jax.models import dcgan, layers
 
 
 class _LinearEncoder(nn.Module):
@@ -34,7 +38,104 @@ class LinearAutoencoder(nn.Module):
     def __call__(
         self, image: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch height width channels"]:
-        """Reconstructions in the scale of `image` ([0, 1]), unclipped; `train` changes nothing in this network."""
+        """Reconstructions in the scale of `image` ([0, 1]), unclipped; `train` changes nothing here."""
         x = jnp.reshape(image, (image.shape[0], -1))
         z = _LinearEncoder(self.latent, name="encoder")(x)
         return jnp.reshape(_LinearDecoder(x.shape[1], name="decoder")(z), image.shape)
+
+
+class ConvTrunk(nn.Module):
+    """4x4/2 convolutions with BN and ReLU down to a 4x4 map; also the VAE's encoder.
+
+    A convolution that makes a map of size r has `16 * width / r` features.
+
+    Attributes:
+      width: features of the 16x16 map.
+      image_size: 32, 64 or another power of two; each doubling adds a stage.
+      dtype: of the computation; params and batch statistics are float32.
+    """
+
+    width: int
+    image_size: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, image: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch 4 4 features"]:
+        """The last map."""
+        dcgan.check_image(image, self.image_size)
+        x = image
+        for i in range(dcgan.stages(self.image_size)):
+            size = self.image_size // 2 ** (i + 1)
+            features = max(1, 16 * self.width // size)
+            conv = layers.Conv(features, (4, 4), strides=2, use_bias=False, dtype=self.dtype, name=f"conv_{size}")
+            norm = nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=f"norm_{size}")
+            x = nn.relu(norm(conv(x)))
+        return x
+
+
+class _ConvEncoder(nn.Module):
+    latent: int
+    width: int
+    image_size: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, image: Array, train: bool) -> Float[Array, "batch latent"]:
+        x = ConvTrunk(self.width, self.image_size, self.dtype, name="trunk")(image, train)
+        return nn.Dense(self.latent, dtype=self.dtype, name="dense")(x.reshape(x.shape[0], -1))
+
+
+class _ConvDecoder(nn.Module):
+    width: int
+    image_size: int
+    channels: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "batch latent"], train: bool) -> Array:
+        def features(size: int) -> int:
+            return max(1, 16 * self.width // size)
+
+        def norm_relu(x: Array, name: str) -> Array:
+            return nn.relu(nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=name)(x))
+
+        x = nn.Dense(16 * features(4), dtype=self.dtype, name="dense")(z)
+        x = norm_relu(x.reshape(-1, 4, 4, features(4)), "norm_4")
+        for i in range(1, dcgan.stages(self.image_size)):
+            size = 4 * 2**i
+            conv = layers.ConvTranspose(
+                features(size), (4, 4), strides=2, use_bias=False, dtype=self.dtype, name=f"conv_{size}"
+            )
+            x = norm_relu(conv(x), f"norm_{size}")
+        return layers.ConvTranspose(self.channels, (4, 4), strides=2, dtype=self.dtype, name="image")(x)
+
+
+class ConvAutoencoder(nn.Module):
+    """The paper's convolutional autoencoder: `ConvTrunk`, dense, and the same mirrored (3.0 M params).
+
+    Attributes:
+      latent: width of the bottleneck.
+      width: features of the first convolution at 32x32.
+      image_size: 32, 64 or another power of two; each doubling adds a stage to both components.
+      dtype: of the computation; params and batch statistics are float32.
+    """
+
+    latent: int = 200
+    width: int = 64
+    image_size: int = 32
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, image: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch height width channels"]:
+        """Reconstructions in the scale of `image` ([0, 1]), unclipped, or their logits, as the loss has it;
+        float32.
+
+        `train` normalizes by the statistics of the batch.
+        """
+        encoder = _ConvEncoder(self.latent, self.width, self.image_size, self.dtype, name="encoder")
+        decoder = _ConvDecoder(self.width, self.image_size, image.shape[-1], self.dtype, name="decoder")
+        return decoder(encoder(image, train), train).astype(jnp.float32)

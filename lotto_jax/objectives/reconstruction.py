@@ -1,4 +1,6 @@
-"""Reconstruction objective of autoencoders: mean squared error a pixel."""
+"""Reconstruction objective of autoencoders: mean squared error or binary cross-entropy a pixel."""
+
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -9,20 +11,38 @@ from jaxtyping import Array, Float, Key, PyTree
 from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState, masked_update
 from lotto_jax.pruning import masks
 
+Loss = Literal["mse", "bce"]
+
 
 def to_unit(image: Array) -> Float[Array, "..."]:
     """Uint8 images as float32 in [0, 1]."""
     return image.astype(jnp.float32) / 255.0
 
 
-def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]) -> Objective:
+def check_loss(loss: str) -> None:
+    """Raise ValueError unless `loss` is a reconstruction loss."""
+    if loss not in ("mse", "bce"):
+        raise ValueError(f"loss is {loss!r}; a reconstruction loss is 'mse' or 'bce'.")
+
+
+def make(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    loss: Loss = "mse",
+) -> Objective:
     """The objective of an autoencoder with components `encoder` and `decoder`.
 
     Args:
       model: called as `model(image, train)` on images in [0, 1], returns reconstructions.
       optimizer: updates all params.
       image_shape: (height, width, channels).
+      loss: "mse", or "bce", which takes the model's output as logits of the reconstruction.
+
+    Raises:
+      ValueError: for an unknown `loss`.
     """
+    check_loss(loss)
 
     def init(key: Key[Array, ""]) -> TrainState:
         variables = dict(model.init(key, jnp.zeros((1, *image_shape)), train=False))
@@ -32,27 +52,31 @@ def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape:
     def forward(params: PyTree, model_state: PyTree, image: Array, train: bool) -> tuple[Array, PyTree]:
         return model.apply({"params": params, **model_state}, image, train=train, mutable=list(model_state))
 
+    def error(output: Array, image: Array) -> Array:
+        if loss == "mse":
+            return jnp.mean(jnp.square(output - image))
+        return jnp.mean(optax.sigmoid_binary_cross_entropy(output, image))
+
     def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
         del key  # reconstruction has no noise
         image = to_unit(batch.image)
 
         def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
-            output, model_state = forward(masks.apply(params, mask), state.model_state, image, train=True)
-            return jnp.mean(jnp.square(output - image)), model_state
+            output, model_state = forward(params, state.model_state, image, train=True)
+            return error(output, image), model_state
 
-        (loss, model_state), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        (value, model_state), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
-        return TrainState(params, model_state, opt_state, state.step + 1, state.key), {"loss": loss}
+        return TrainState(params, model_state, opt_state, state.step + 1, state.key), {"loss": value}
 
     def evaluate(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
         del key
         image = to_unit(batch.image)
-        output, _ = forward(params, model_state, image, train=False)
-        return {"reconstruction_loss": jnp.mean(jnp.square(output - image))}
+        return {"reconstruction_loss": error(forward(params, model_state, image, train=False)[0], image)}
 
     def images(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
         del key
         output, _ = forward(params, model_state, to_unit(batch.image), train=False)
-        return jnp.clip(output, 0.0, 1.0)
+        return jnp.clip(output, 0.0, 1.0) if loss == "mse" else jax.nn.sigmoid(output)
 
     return Objective(("encoder", "decoder"), init, step, evaluate, images, monitor="reconstruction_loss")

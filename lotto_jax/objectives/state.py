@@ -42,8 +42,9 @@ class Objective(NamedTuple):
     Attributes:
       components: the keys of params, in the order of the data flow.
       init: `key -> TrainState` at step 0.
-      step: `(state, mask, batch, key) -> (state, metrics)`: one update of every component. The mask multiplies into
-        params in every forward pass; gradients and updates of pruned entries are 0.
+      step: `(state, mask, batch, key) -> (state, metrics)`: one update of every component. Takes params that are 0
+        where pruned and returns such: the mask multiplies into gradients and into the updated params (see
+        `masked_update`), so every forward pass sees exact zeros and no copy of the params is masked for it.
       evaluate: `(params, model_state, batch, key) -> metrics`: means over the batch, with stored batch statistics.
       images: `(params, model_state, batch, key) -> [batch, height, width, channels]` in [0, 1]: reconstructions of the
         batch, or as many samples.

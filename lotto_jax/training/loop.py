@@ -58,7 +58,7 @@ def train(
 
     Args:
       objective: what a step is.
-      states: leaves [tickets, ...], donated.
+      states: leaves [tickets, ...], donated; pruned params are set to 0 first, whatever they are.
       mask: leaves [tickets, ...].
       data: all training examples, uint8 images [n, height, width, channels] and labels [n].
       start, stop: int32 scalars, `stop - start <= length`.
@@ -91,6 +91,7 @@ def train(
         log = {name: log[name].at[step - start].set(value) for name, value in metrics.items()}
         return current, log
 
+    states = states._replace(params=jax.vmap(masks.apply)(states.params, mask))
     names = jax.eval_shape(step_all, states, mask, start)[1]
     log = {name: jnp.zeros((length, *value.shape), value.dtype) for name, value in names.items()}
     states, log = lax.fori_loop(start, stop, body, (states, log))

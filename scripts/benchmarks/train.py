@@ -22,7 +22,7 @@ BATCH, SIDE, LATENT, STEPS, TICKETS = 128, 28, 128, 100, 10
 
 # A search of N rounds on the digits; prints its lowerings (compilations) after the first round, and its peak memory.
 SEARCH = """
-import json, resource, sys, tempfile
+import json, sys, tempfile
 import jax
 from lotto_jax import config as base
 from lotto_jax.experiments.run import run
@@ -33,7 +33,9 @@ jax.monitoring.register_event_duration_secs_listener(
     lambda name, seconds, **kw: count.append(name) if "jaxpr_to_mlir_module" in name else None)
 with tempfile.TemporaryDirectory() as directory:
     run(config, directory + "/run")
-print(json.dumps({"compilations": len(count), "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+peak = int(status["VmHWM"].split()[0])  # unlike ru_maxrss, not inherited from the parent
+print(json.dumps({"compilations": len(count), "mib": peak / 1024}))
 """
 
 

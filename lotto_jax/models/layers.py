@@ -1,0 +1,356 @@
+"""Convolutions with Flax's interface and parameter layout that are also fast on CPU.
+
+XLA's CPU backend is fast at forward convolutions and at matrix products, and slow, by up to a hundred times,
+at many of the convolutions that differentiation makes: strided transposed ones, and those of kernel
+gradients, whose window is the whole image. On CPU the three bilinear maps of a layer are therefore spelled
+out in the fast operations:
+
+- `_correlate`: the convolution itself. A `lax` convolution, or patches x matrix where few output positions
+  share it.
+- `_spread`: its transpose in the input. A correlation with the flipped kernel at stride 1; at stride s a
+  correlation with all s x s phases of the kernel as channels, interleaved afterwards (the "sub-pixel" form).
+- `_kernel_gradient`: its transpose in the kernel. One matrix product a kernel tap, over slices of the batch
+  that fit the cache.
+
+Everywhere else, and with `lowering="plain"`, layers are single `lax.conv_general_dilated` calls. The CPU form
+has a custom VJP: it can be differentiated any number of times in reverse, and forward over reverse (`jvp` of
+`grad`), but `jvp` of the layer itself needs the plain form, see `plain_lowering`.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Lowering = Literal["auto", "plain", "cpu"]
+Pads = tuple[tuple[int, int], tuple[int, int]]
+Pair = tuple[int, int]
+Image = Float[Array, "batch height width channels"]
+Kernel = Float[Array, "kernel_height kernel_width input output"]
+
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+_FEW_POSITIONS = 16  # up to 4x4 outputs, a convolution is slower than patches x matrix
+_FEW_CHANNELS = 16  # below, one matrix product over all taps beats one a tap
+_ROWS = 2048  # output positions in a slice of the batch: 1 MB at 128 channels, which fits L2
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """The matrix product, accumulated in float32, in the dtype of the operands."""
+    return jnp.matmul(a, b, preferred_element_type=jnp.float32).astype(a.dtype)
+
+
+def _rows(x: Array) -> Array:
+    """The array as a matrix with a row for every position."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def _flip(w: Kernel) -> Kernel:
+    """The kernel of the transposed map: taps mirrored, input and output channels exchanged."""
+    return jnp.flip(w, (0, 1)).swapaxes(2, 3)
+
+
+def _pad(x: Image, pads: Pads) -> Image:
+    """Zero padding of the two spatial axes; a negative amount crops."""
+    (top, bottom), (left, right) = pads
+    zero = jnp.zeros((), x.dtype)
+    return lax.pad(x, zero, ((0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)))
+
+
+def _taps(x: Image, size: Pair, strides: Pair, out: Pair) -> list[Image]:
+    """For every kernel tap, in row-major order, the entries of padded `x` that it meets."""
+    batch, _, _, channels = x.shape
+    spans = [s * (n - 1) + 1 for s, n in zip(strides, out, strict=True)]
+    return [
+        lax.slice(x, (0, i, j, 0), (batch, i + spans[0], j + spans[1], channels), (1, *strides, 1))
+        for i in range(size[0])
+        for j in range(size[1])
+    ]
+
+
+def _output_size(x: Image, w: Kernel, strides: Pair, pads: Pads) -> Pair:
+    height, width = ((x.shape[1 + d] + sum(pads[d]) - w.shape[d]) // strides[d] + 1 for d in (0, 1))
+    return height, width
+
+
+def _correlate(x: Image, w: Kernel, strides: Pair, pads: Pads) -> Image:
+    """The convolution of neural networks (a cross-correlation), NHWC and HWIO."""
+    height, width = out = _output_size(x, w, strides, pads)
+    if height * width > _FEW_POSITIONS:
+        return lax.conv_general_dilated(x, w, strides, pads, dimension_numbers=_DIMENSIONS)
+    patches = jnp.concatenate(_taps(_pad(x, pads), (w.shape[0], w.shape[1]), strides, out), axis=-1)
+    return _dot(_rows(patches), _rows(w)).reshape(x.shape[0], height, width, -1)
+
+
+def _spread(g: Image, w: Kernel, strides: Pair, pads: Pads, size: Pair) -> Image:
+    """The transpose of `x -> _correlate(x, w, strides, pads)` for x of spatial `size`."""
+    batch, height, width, _ = g.shape
+    kernel_height, kernel_width, channels, _ = w.shape
+    if strides == (1, 1):
+        # The input is a correlation of g, padded so far that every overlap with the kernel counts.
+        around = [
+            (k - 1 - low, n + low - m)
+            for k, (low, _), n, m in zip(w.shape[:2], pads, size, (height, width), strict=True)
+        ]
+        return _correlate(g, _flip(w), strides, (around[0], around[1]))
+    rows, columns = strides
+    if height * width > _FEW_POSITIONS and kernel_height % rows == 0 and kernel_width % columns == 0:
+        # Tap i of the kernel is tap i // s of phase i % s; each phase is a stride-1 correlation.
+        a, b = kernel_height // rows, kernel_width // columns
+        phases = w.reshape(a, rows, b, columns, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+        phases = phases.reshape(a, b, rows * columns * channels, -1)
+        y = _correlate(g, _flip(phases), (1, 1), ((a - 1, a - 1), (b - 1, b - 1)))
+        y = y.reshape(batch, height + a - 1, width + b - 1, rows, columns, channels)
+        y = y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * y.shape[1], columns * y.shape[2], channels)
+    else:
+        # All products of g and the kernel at once, then added up where they belong.
+        full = (rows * (height - 1) + kernel_height, columns * (width - 1) + kernel_width)
+        products = _dot(_rows(g), w.reshape(-1, w.shape[-1]).T)
+        products = products.reshape(batch, height, width, kernel_height, kernel_width, channels)
+        y = jnp.zeros((batch, *full, channels), g.dtype)
+        for i in range(kernel_height):
+            for j in range(kernel_width):
+                edges = (i, kernel_height - 1 - i, rows - 1), (j, kernel_width - 1 - j, columns - 1)
+                y += lax.pad(products[:, :, :, i, j], jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    crop = [(-low, n + low - m) for (low, _), n, m in zip(pads, size, y.shape[1:3], strict=True)]
+    return _pad(y, (crop[0], crop[1]))
+
+
+def _kernel_gradient(x: Image, g: Image, strides: Pair, pads: Pads, size: Pair) -> Kernel:
+    """The transpose of `w -> _correlate(x, w, strides, pads)` for w of spatial `size`, in float32."""
+    batch, height, width, features = g.shape
+    channels = x.shape[-1]
+    if strides == (1, 1) and features < _FEW_CHANNELS <= channels:
+        # Exchange the roles of x and g, so that the taps are cut from the array with few channels.
+        around = [
+            (k - 1 - low, n + low - m)
+            for k, (low, _), n, m in zip(size, pads, x.shape[1:3], (height, width), strict=True)
+        ]
+        return _flip(_kernel_gradient(g, x, strides, (around[0], around[1]), size))
+    x = _pad(x, pads)
+
+    def gradient(x: Image, g: Image) -> Kernel:
+        taps = _taps(x, size, strides, (height, width))
+        if channels < _FEW_CHANNELS or height * width <= _FEW_POSITIONS:
+            taps = [jnp.concatenate(taps, axis=-1)]
+        products = [jnp.matmul(_rows(t).T, _rows(g), preferred_element_type=jnp.float32) for t in taps]
+        return jnp.stack(products).reshape(*size, channels, features)
+
+    chunk = max(1, _ROWS // (height * width))
+    if height * width <= _FEW_POSITIONS or batch <= chunk or batch % chunk:
+        return gradient(x, g)
+
+    def accumulate(total: Kernel, part: tuple[Image, Image]) -> tuple[Kernel, None]:
+        return total + gradient(*part), None
+
+    parts = [a.reshape(batch // chunk, chunk, *a.shape[1:]) for a in (x, g)]
+    return lax.scan(accumulate, jnp.zeros((*size, channels, features), jnp.float32), (parts[0], parts[1]))[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _cpu_conv(x: Image, w: Kernel, strides: Pair, pads: Pads) -> Image:
+    return _correlate(x, w, strides, pads)
+
+
+def _cpu_conv_forward(x: Image, w: Kernel, strides: Pair, pads: Pads) -> tuple[Image, tuple[Image, Kernel]]:
+    return _correlate(x, w, strides, pads), (x, w)
+
+
+def _cpu_conv_backward(strides: Pair, pads: Pads, saved: tuple[Image, Kernel], g: Image) -> tuple[Image, Kernel]:
+    x, w = saved
+    dx = _spread(g, w, strides, pads, (x.shape[1], x.shape[2]))
+    dw = _kernel_gradient(x, g, strides, pads, (w.shape[0], w.shape[1]))
+    return dx, dw.astype(w.dtype)
+
+
+_cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
+
+
+# The transposed convolution is `_spread` of the mirrored kernel, so the same three maps serve it.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _cpu_conv_transpose(x: Image, w: Kernel, strides: Pair, pads: Pads, size: Pair) -> Image:
+    return _spread(x, _flip(w), strides, pads, size)
+
+
+def _cpu_conv_transpose_forward(
+    x: Image, w: Kernel, strides: Pair, pads: Pads, size: Pair
+) -> tuple[Image, tuple[Image, Kernel]]:
+    return _spread(x, _flip(w), strides, pads, size), (x, w)
+
+
+def _cpu_conv_transpose_backward(
+    strides: Pair, pads: Pads, size: Pair, saved: tuple[Image, Kernel], g: Image
+) -> tuple[Image, Kernel]:
+    x, w = saved
+    dw = _flip(_kernel_gradient(g, x, strides, pads, (w.shape[0], w.shape[1])))
+    return _correlate(g, _flip(w), strides, pads), dw.astype(w.dtype)
+
+
+_cpu_conv_transpose.defvjp(_cpu_conv_transpose_forward, _cpu_conv_transpose_backward)
+
+
+def _use_cpu(lowering: Lowering) -> bool:
+    if lowering not in ("auto", "plain", "cpu"):
+        raise ValueError(f"lowering is {lowering!r}; use 'auto', 'plain' or 'cpu'.")
+    return lowering == "cpu" or (lowering == "auto" and jax.default_backend() == "cpu")
+
+
+def conv(x: Image, kernel: Kernel, strides: Pair, padding: str | Pads, lowering: Lowering = "auto") -> Image:
+    """A 2-D convolution.
+
+    Args:
+      x: `[batch, height, width, input]`.
+      kernel: `[kernel_height, kernel_width, input, output]`, of the same dtype.
+      strides: of the two spatial axes.
+      padding: "SAME", "VALID", or (low, high) for each spatial axis.
+      lowering: "plain" is `lax.conv_general_dilated`; "cpu" the form of this module; "auto" picks by the
+        default backend. All agree to float rounding, derivatives included.
+    """
+    if not _use_cpu(lowering):
+        return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_DIMENSIONS)
+    pads = (
+        lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding) if isinstance(padding, str) else padding
+    )
+    return _cpu_conv(x, kernel, strides, (tuple(pads[0]), tuple(pads[1])))
+
+
+def conv_transpose(x: Image, kernel: Kernel, strides: Pair, padding: str | Pads, lowering: Lowering = "auto") -> Image:
+    """A 2-D transposed convolution: a convolution of `x` with `strides - 1` zeros between its entries.
+
+    The arguments are those of `conv`, but explicit padding is that of the widened input, as in
+    `lax.conv_transpose`: at kernel 4 and stride 2, "SAME" and ((2, 2), (2, 2)) both double the size (PyTorch
+    calls it padding=1).
+    """
+    if not _use_cpu(lowering):
+        return lax.conv_transpose(x, kernel, strides, padding, dimension_numbers=_DIMENSIONS)
+    size, pads = [], []
+    for n, k, s, p in zip(
+        x.shape[1:3], kernel.shape[:2], strides, _transpose_pads(kernel, strides, padding), strict=True
+    ):
+        size.append((n - 1) * s + 1 + p[0] + p[1] - k + 1)
+        pads.append((k - 1 - p[0], k - 1 - p[1]))
+    return _cpu_conv_transpose(x, kernel, strides, (pads[0], pads[1]), (size[0], size[1]))
+
+
+def _transpose_pads(kernel: Kernel, strides: Pair, padding: str | Pads) -> Sequence[Pair]:
+    """Padding of the widened input, by the rule of `lax.conv_transpose`."""
+    if not isinstance(padding, str):
+        return padding
+    pads = []
+    for k, s in zip(kernel.shape[:2], strides, strict=True):
+        if padding == "SAME":
+            low = k - 1 if s > k - 1 else -(-(k + s - 2) // 2)
+            pads.append((low, k + s - 2 - low))
+        else:
+            pads.append((k - 1, k - 1 + max(s - k, 0)))
+    return pads
+
+
+def _pair(value: int | Sequence[int]) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _padding(value: str | int | Sequence[int | Pair]) -> str | Pads:
+    """Flax's forms of padding: a name, one number for all sides, or for each axis a number or a pair."""
+    if isinstance(value, str):
+        if value not in ("SAME", "VALID"):
+            raise ValueError(f"padding is {value!r}; use 'SAME', 'VALID' or numbers.")
+        return value
+    axes = (value, value) if isinstance(value, int) else value
+    pairs = [_pair(axis) for axis in axes]
+    return pairs[0], pairs[1]
+
+
+class Conv(nn.Module):
+    """`flax.linen.Conv` in two dimensions, over `[batch, height, width, channels]`; see `conv`.
+
+    The fields mean what they do in Flax, and params are the same: `bias`, and `kernel` of
+    `[height, width, input, features]`.
+    """
+
+    features: int
+    kernel_size: int | Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: str | int | Sequence[int | Pair] = "SAME"
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    kernel_init: Callable[..., Array] = nn.linear.default_kernel_init
+    bias_init: Callable[..., Array] = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, inputs: Image, lowering: Lowering = "auto") -> Image:
+        """The convolved input, in `dtype`."""
+        return _layer(self, conv, inputs, lowering)
+
+
+class ConvTranspose(nn.Module):
+    """`flax.linen.ConvTranspose` in two dimensions, over `[batch, height, width, channels]`; see
+    `conv_transpose`.
+
+    The fields mean what they do in Flax, and params are the same: `bias`, and `kernel` of
+    `[height, width, input, features]`.
+    """
+
+    features: int
+    kernel_size: int | Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: str | int | Sequence[int | Pair] = "SAME"
+    use_bias: bool = True
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    kernel_init: Callable[..., Array] = nn.linear.default_kernel_init
+    bias_init: Callable[..., Array] = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, inputs: Image, lowering: Lowering = "auto") -> Image:
+        """The transposed convolution of the input, in `dtype`."""
+        return _layer(self, conv_transpose, inputs, lowering)
+
+
+def _layer(module: Conv | ConvTranspose, function: Callable[..., Image], inputs: Image, lowering: Lowering) -> Image:
+    """What both layers do: make the params, cast, convolve, add the bias."""
+    shape = (*_pair(module.kernel_size), inputs.shape[-1], module.features)
+    kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
+    bias = module.param("bias", module.bias_init, (module.features,), module.param_dtype) if module.use_bias else None
+    inputs, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=module.dtype)
+    y = function(inputs, kernel, _pair(module.strides), _padding(module.padding), lowering)
+    return y if bias is None else y + bias.reshape(1, 1, 1, -1)
+
+
+def spectral_norm(layer: nn.Module) -> nn.SpectralNorm:
+    """The layer with its kernel divided by an estimate of the largest singular value (Miyato et al. 2018).
+
+    The kernel counts as a matrix of `[everything else, features]`. Every call makes one power iteration from
+    the stored vector u, and stores its result where `update_stats` is True; call
+    `spectral_norm(layer)(x, update_stats=train)`. State is in the collection `spectral_stats`; params stay
+    where the bare layer has them, so a mask on them acts before the normalization.
+    """
+    return nn.SpectralNorm(layer, collection_name="spectral_stats", name=f"{layer.name}_spectral")
+
+
+@contextlib.contextmanager
+def plain_lowering() -> Iterator[None]:
+    """Within it, layers called by the current thread are traced as single `lax.conv_general_dilated` calls.
+
+    For walking a jaxpr, or for forward-mode derivatives. It acts while a function is traced: one that was
+    already jitted keeps its form.
+
+    >>> with plain_lowering():
+    ...     jaxpr = jax.make_jaxpr(lambda x: model.apply(variables, x, train=False))(x)
+    """
+
+    def intercept(
+        call: Callable[..., Any], args: tuple, kwargs: dict[str, Any], context: nn.module.InterceptorContext
+    ) -> Any:
+        if isinstance(context.module, Conv | ConvTranspose) and context.method_name == "__call__":
+            kwargs = {**kwargs, "lowering": "plain"}
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        yield

@@ -1,0 +1,207 @@
+"""Every objective against its PyTorch twin: losses, gradients, and params after five optimizer steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from lotto_jax.models import autoencoder, dcgan, resnet_gan, sngan, vae
+from lotto_jax.objectives import adversarial, elbo, reconstruction
+from lotto_jax.objectives.state import Batch
+from lotto_jax.pruning import masks
+from scripts.benchmarks import torch_networks as twins
+from tests.parity import networks
+
+SHAPE = (32, 32, 3)
+LATENT = 6
+STEPS = 5
+
+
+def batches(size=8, steps=STEPS):
+    rng = np.random.default_rng(0)
+    for i in range(steps):
+        # Smooth images: the gradients of noise are mostly cancellation.
+        coarse = rng.integers(0, 256, (size, 4, 4, 3))
+        image = coarse.repeat(8, axis=1).repeat(8, axis=2).astype(np.uint8)
+        yield Batch(jnp.asarray(image), jnp.zeros(size, jnp.int32)), jax.random.key(100 + i)
+
+
+def assert_params_close(model, params, before, tolerance):
+    """Updates agree to `tolerance` of their norm, leaf by leaf; small leaves to that of the whole update."""
+    found = list(networks.parameters(model, params))
+    start = {name: value for name, _, value in networks.parameters(model, before)}
+    moved = {name: value - start[name] for name, _, value in found}
+    scale = np.sqrt(sum(float((m**2).sum()) for m in moved.values()))
+    assert scale > 0
+    for name, parameter, value in found:
+        error = float((parameter.detach() - value).norm())
+        assert error <= tolerance * max(float(moved[name].norm()), 0.05 * scale), (name, error, scale)
+
+
+def adam():
+    """Adam for both sides; eps keeps rounding in tiny gradients from being scaled up to whole steps."""
+    return optax.adam(1e-3, b1=0.5, eps=1e-3)
+
+
+def torch_adam(model):
+    return torch.optim.Adam(model.parameters(), 1e-3, (0.5, 0.999), eps=1e-3)
+
+
+def assert_gradients_close(model, opt_state):
+    """Gradients agree to 1e-4 of the leaf's largest; ours are read off Adam's first moment after one step."""
+    overall = max(float(p.grad.abs().max()) for p in model.parameters())
+    for name, parameter, moment in networks.parameters(model, opt_state[0].mu):
+        scale = max(float(parameter.grad.abs().max()), 1e-3 * overall)
+        assert float((parameter.grad - 2 * moment).abs().max()) <= 1e-4 * scale, name
+
+
+def half_mask(params):
+    """A random half of the weights pruned; biases and scales kept."""
+    keys = iter(jax.random.split(jax.random.key(5), 200))
+    dense = masks.ones(params)
+    return jax.tree.map(lambda m: jax.random.bernoulli(next(keys), 0.5, m.shape) if m.ndim else m, dense)
+
+
+def mask_hooks(model, mask, optimizer):
+    """Prune the torch twin: drop gradients before each optimizer step, put weights back to 0 after it."""
+    kept = [(p, m) for _, p, m in networks.parameters(model, mask) if m.ndim]
+
+    def before(*_):
+        for p, m in kept:
+            p.grad.mul_(m)
+
+    def after(*_):
+        with torch.no_grad():
+            for p, m in kept:
+                p.mul_(m)
+
+    after()
+    optimizer.register_step_pre_hook(before)
+    optimizer.register_step_post_hook(after)
+
+
+SINGLE = {
+    "autoencoder mse": (
+        "mse",
+        lambda: autoencoder.ConvAutoencoder(LATENT, 4),
+        lambda: twins.Autoencoder(4, LATENT),
+    ),
+    "autoencoder bce": (
+        "bce",
+        lambda: autoencoder.ConvAutoencoder(LATENT, 4),
+        lambda: twins.Autoencoder(4, LATENT),
+    ),
+    "vae mse": ("mse", lambda: vae.conv_vae(LATENT, 4), lambda: twins.VAE(4, LATENT)),
+    "vae bce": ("bce", lambda: vae.conv_vae(LATENT, 4), lambda: twins.VAE(4, LATENT)),
+    "resnet vae": ("mse", lambda: vae.resnet_vae(LATENT, 8), lambda: twins.VAE(8, LATENT, resnet=True)),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_autoencoders(name):
+    loss, make_model, make_twin = SINGLE[name]
+    is_vae = "vae" in name
+
+    if is_vae:
+        objective = elbo.make(make_model(), adam(), SHAPE, beta=4.0, loss=loss)
+    else:
+        objective = reconstruction.make(make_model(), adam(), SHAPE, loss=loss)
+    state = objective.init(jax.random.key(0))
+    mask = half_mask(state.params)
+    state = state._replace(params=masks.apply(state.params, mask))
+    start = state.params
+    twin = networks.load(make_twin(), state.params, state.model_state.get("spectral_stats"))
+    optimizer = torch_adam(twin)
+    mask_hooks(twin, mask, optimizer)
+    step = jax.jit(objective.step)
+    for i, (batch, key) in enumerate(batches()):
+        optimizer.zero_grad()
+        image = networks.nchw(batch.image)
+        if is_vae:
+            noise = torch.tensor(np.array(jax.random.normal(key, (len(image), LATENT))))
+            expected = twins.elbo(twin, image, noise, 4.0, loss)
+        else:
+            expected = {"loss": twins.reconstruction_loss(twin, image, loss)}
+        expected["loss"].backward()
+        optimizer.step()
+        state, metrics = step(state, mask, batch, key)
+        for metric, value in expected.items():
+            np.testing.assert_allclose(metrics[metric], value.item(), rtol=1e-4, err_msg=metric)
+        if i == 0:
+            assert_gradients_close(twin, state.opt_state)
+    assert_params_close(twin, state.params, start, 1e-3)
+
+
+GANS = {
+    "dcgan": ("bce", dcgan, lambda: dcgan.Discriminator(4), lambda: twins.Discriminator(4), {}),
+    "sngan": ("hinge", dcgan, lambda: sngan.Discriminator(4), lambda: twins.SNDiscriminator(4), {}),
+    "resnet dcgan": (
+        "hinge",
+        resnet_gan,
+        lambda: resnet_gan.Discriminator(8),
+        lambda: twins.ResNetDiscriminator(8),
+        {},
+    ),
+    "wgan": (
+        "wasserstein",
+        dcgan,
+        lambda: dcgan.Discriminator(4),
+        lambda: twins.Discriminator(4),
+        {"critic_steps": 2, "weight_clip": 0.03},
+    ),
+    "wgan with gradient penalty": (
+        "wasserstein",
+        dcgan,
+        lambda: dcgan.Discriminator(4, batch_norm=False),
+        lambda: twins.Discriminator(4, batch_norm=False),
+        {"gradient_penalty_weight": 10.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GANS)
+def test_gans(name):
+    loss, family, make_discriminator, make_twin, options = GANS[name]
+    width = 4 if family is dcgan else 8
+    objective = adversarial.make(
+        family.Generator(width), make_discriminator(), adam(), adam(), SHAPE, LATENT, loss, **options
+    )
+    critic_steps = options.get("critic_steps", 1)
+    state = objective.init(jax.random.key(0))
+    mask = half_mask(state.params)
+    state = state._replace(params=masks.apply(state.params, mask))
+    start = state.params
+    generator = twins.Generator(4, LATENT) if family is dcgan else twins.ResNetGenerator(8, LATENT)
+    pair = {"generator": generator, "discriminator": make_twin()}
+    spectral = state.model_state.get("spectral_stats", {})
+    for component, twin in pair.items():
+        networks.load(twin, state.params[component], spectral.get(component))
+    optimizers = {component: torch_adam(twin) for component, twin in pair.items()}
+    for component, twin in pair.items():
+        mask_hooks(twin, mask[component], optimizers[component])
+    step = jax.jit(objective.step)
+    size = 8
+    for i, (batch, key) in enumerate(batches(size * critic_steps)):
+        keys = jax.random.split(key, (critic_steps, 2))  # as the objective draws them
+        noises = [jax.random.normal(k[0], (size, LATENT)) for k in keys]
+        shares = [jax.random.uniform(k[1], (size, 1, 1, 1)) for k in keys]
+        expected = twins.gan_step(
+            *pair.values(),
+            tuple(optimizers.values()),
+            networks.nchw(batch.image),
+            torch.tensor(np.array(noises)),
+            loss,
+            options.get("weight_clip"),
+            options.get("gradient_penalty_weight", 0.0),
+            torch.tensor(np.array(shares)),
+        )
+        state, metrics = step(state, mask, batch, key)
+        for metric, value in expected.items():
+            np.testing.assert_allclose(metrics[metric], value.item(), rtol=1e-4, atol=1e-5, err_msg=metric)
+        if i == 0 and critic_steps == 1:
+            for component, twin in pair.items():
+                assert_gradients_close(twin, state.opt_state[component])
+    for component, twin in pair.items():
+        assert_params_close(twin, state.params[component], start[component], 1e-3)

@@ -98,9 +98,15 @@ def num_prunable(mask: Mask) -> int:
     return sum(m.size for m in jax.tree.leaves(mask) if is_prunable(m))
 
 
+def count_true(x: Bool[Array, "..."]) -> Int[Array, ""]:
+    """Number of True entries, int32. Summed as two rows, because XLA's CPU backend sums to a scalar on one core."""
+    rows = x.reshape(2 if x.size % 2 == 0 else 1, -1)
+    return jnp.sum(jnp.sum(rows, axis=1, dtype=jnp.int32))
+
+
 def num_kept(mask: Mask) -> Int[Array, ""]:
     """Number of kept (True) entries over all prunable leaves, int32."""
-    counts = [jnp.sum(m, dtype=jnp.int32) for m in jax.tree.leaves(mask) if is_prunable(m)]
+    counts = [count_true(m) for m in jax.tree.leaves(mask) if is_prunable(m)]
     return sum(counts, jnp.zeros((), jnp.int32))
 
 

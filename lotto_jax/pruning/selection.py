@@ -12,6 +12,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from lotto_jax.pruning.masks import count_true
+
 SAMPLE = 4096  # keys sorted to guess where the threshold lies; any value gives the same result
 
 
@@ -26,13 +28,8 @@ def order_keys(scores: Float[Array, "..."], kept: Bool[Array, "..."]) -> UInt32[
 
 
 def _count_below(keys: list[Array], threshold: Array) -> Int[Array, ""]:
-    """Number of keys below `threshold`. Two rows, because XLA's CPU backend runs a sum to a scalar on one core."""
-    total = jnp.zeros((), jnp.int32)
-    for leaf in keys:
-        rows = 2 if leaf.size % 2 == 0 else 1
-        below = leaf.reshape(rows, -1) < threshold
-        total += jnp.sum(jnp.sum(below, axis=1, dtype=jnp.int32))
-    return total
+    """Number of keys below `threshold`, over all leaves."""
+    return sum((count_true(leaf < threshold) for leaf in keys), jnp.zeros((), jnp.int32))
 
 
 class _Search(NamedTuple):
@@ -105,7 +102,7 @@ def _first_positions(tied: list[Array], needed: Int[Array, ""]) -> Int[Array, ""
         total, offset = jnp.zeros((), jnp.int32), 0
         for leaf in tied:
             index = lax.iota(jnp.int32, leaf.size) + offset
-            total += jnp.sum(leaf.reshape(-1) & (index < position), dtype=jnp.int32)
+            total += count_true(leaf.reshape(-1) & (index < position))
             offset += leaf.size
         return total
 

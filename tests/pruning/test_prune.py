@@ -161,10 +161,15 @@ def test_twenty_rounds_compile_once_and_reach_the_papers_sparsity():
 
 
 def test_a_fraction_in_float32_is_the_decimal_number_it_stands_for():
-    # float32(0.1) * 5 is a little over one half and would round to 1.
-    scores = {"kernel": jnp.arange(5.0).reshape(1, 5)}
-    pruned = jax.jit(pruning.global_prune)(scores, pruning.ones(scores), jnp.float32(0.1))
-    assert int(pruning.num_kept(pruned)) == 5
+    """As Python rounds: float32(0.1) * 5 is a little over one half, but round(0.1 * 5) is 0. Every hundredth, to 60."""
+    scores = {"kernel": jnp.arange(60.0).reshape(1, 60)}
+    sizes, fractions = np.meshgrid(np.arange(60), np.arange(101) / 100)
+    masks = {"kernel": jnp.asarray(np.arange(60) < sizes.reshape(-1, 1, 1))}
+    prune = jax.jit(jax.vmap(pruning.global_prune, in_axes=(None, 0, 0)))
+    pruned = prune(scores, masks, jnp.asarray(fractions.reshape(-1), jnp.float32))
+    removed = np.asarray(jnp.sum(masks["kernel"], (1, 2)) - jnp.sum(pruned["kernel"], (1, 2)))
+    expected = [round(float(f) * int(n)) for f, n in zip(fractions.flat, sizes.flat, strict=True)]
+    np.testing.assert_array_equal(removed, expected)
 
 
 def test_all_pruned_and_nothing_prunable_stay_as_they_are():

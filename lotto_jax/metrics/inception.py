@@ -1,8 +1,8 @@
-"""The Inception network of the Frechet Inception distance: the 2015 TensorFlow graph, not torchvision's InceptionV3.
+"""The Inception network of the FID: the 2015 TensorFlow graph, not torchvision's InceptionV3.
 
-It differs from the latter in that average pools leave the padding out, that the last block pools by maximum, and in its
-1,008 logits. Batch normalization is folded into the convolutions (`weights.load` does it), and the 1x1 convolutions that
-read the same input run as one matrix product: half the time on CPU.
+It differs from the latter in that average pools leave the padding out, that the last block pools by maximum,
+and in its 1,008 logits. Batch normalization is folded into the convolutions (`weights.load` does it), and
+the 1x1 convolutions that read the same input run as one matrix product.
 
 Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016;
 Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017.
@@ -169,9 +169,9 @@ class InceptionV3(nn.Module):
           images: in [-1, 1], as the functions of `resize.MODES` return them.
 
         Returns:
-          float32 arrays `[batch, n]` by layer: `64`, `192`, `768`, `2048` (spatial means), `logits_unbiased` (the
-          product with the weights only; what the Inception score uses) and `logits`. Under jit, the layers that the
-          caller drops are not computed.
+          float32 arrays `[batch, n]` by layer: `64`, `192`, `768`, `2048` (spatial means), `logits_unbiased`
+          (the product with the weights only; what the Inception score uses) and `logits`. Under jit, the
+          layers that the caller drops are not computed.
         """
 
         def mean(x: Array) -> Array:

@@ -1,7 +1,8 @@
 """The three ways FID implementations bring images to Inception's 299x299, and their scaling to [-1, 1].
 
-Published numbers differ by the resize more than by anything else: TTUR, ADM and torch-fidelity use TensorFlow 1's
-bilinear (`tf1`), pytorch-fid uses PyTorch's (`pytorch`), clean-fid uses an antialiased bicubic (`clean`).
+Published numbers differ by the resize more than by anything else: TTUR, ADM and torch-fidelity use
+TensorFlow 1's bilinear (`tf1`), pytorch-fid uses PyTorch's (`pytorch`), clean-fid uses an antialiased
+bicubic (`clean`).
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ Resized = Float[Array, "batch 299 299 3"]
 
 
 def tf1_bilinear(images: Images, size: int = SIZE) -> Float[Array, "batch size size 3"]:
-    """`tf.image.resize_bilinear` of TensorFlow 1: corner-aligned samples at dst * in / out, no half pixel, no antialias.
+    """`tf.image.resize_bilinear` of TensorFlow 1: src = dst * in / out, no half pixel, no antialias.
 
     Args:
       images: float32, in any scale, which is kept.
@@ -62,7 +63,7 @@ def pytorch(images: Images) -> Resized:
 
 
 def clean(images: Images) -> Resized:
-    """Antialiased bicubic in float, clipped to [0, 255] but not rounded, then (x - 128) / 128, as in clean-fid.
+    """Antialiased float bicubic, clipped but not rounded, then (x - 128) / 128, as in clean-fid.
 
     Parmar et al., "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", CVPR 2022.
 

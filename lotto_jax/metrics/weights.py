@@ -1,7 +1,8 @@
-"""Inception weights: from the published PyTorch checkpoints to a safetensors file in the user's cache, and to params.
+"""Inception weights: from the published PyTorch checkpoints to a safetensors file, and to params.
 
-The checkpoints are zip files or, from before PyTorch 1.6, plain streams around a pickle. They are read here without
-PyTorch and without running anything they contain: the unpickler builds dictionaries and descriptions of tensors only.
+The checkpoints are zip files or, from before PyTorch 1.6, plain streams around a pickle. They are read here
+without PyTorch and without running anything they contain: the unpickler builds dictionaries and descriptions
+of tensors only.
 """
 
 import hashlib
@@ -37,7 +38,7 @@ _MISSING = (
 
 
 def cache_dir() -> Path:
-    """Where weights and reference statistics are kept: $LOTTO_JAX_CACHE, or lotto_jax in the user's cache directory."""
+    """Where weights and statistics are kept: $LOTTO_JAX_CACHE, or lotto_jax in the user's cache."""
     if path := os.environ.get("LOTTO_JAX_CACHE"):
         return Path(path)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lotto_jax"
@@ -48,7 +49,7 @@ def default_path() -> Path:
     return cache_dir() / "inception-2015-12-05.safetensors"
 
 
-# --- Reading PyTorch files ---------------------------------------------------------------------------------------------
+# --- Reading PyTorch files ------------------------------------------------------------------------
 
 
 class _Tensor(NamedTuple):
@@ -148,7 +149,8 @@ def read_pytorch(path: str | Path) -> dict[str, np.ndarray]:
     """The tensors of a PyTorch `state_dict` file, read without PyTorch and without running pickled code.
 
     Args:
-      path: what `torch.save(model.state_dict(), path)` wrote, in the zip format or the one before PyTorch 1.6.
+      path: what `torch.save(model.state_dict(), path)` wrote, in the zip format or the one before PyTorch
+        1.6.
 
     Raises:
       ValueError: if the file is damaged, is no state_dict, or asks for any other class or function.
@@ -170,7 +172,7 @@ def _rewound(file: io.BytesIO) -> io.BytesIO:
     return file
 
 
-# --- Names and shapes --------------------------------------------------------------------------------------------------
+# --- Names and shapes -----------------------------------------------------------------------------
 
 
 def _template() -> PyTree:
@@ -203,13 +205,13 @@ def _check(path: str | Path, tensors: dict[str, np.ndarray]) -> None:
     expected = expected_shapes()
     if missing := [n for n in expected if n not in tensors]:
         raise ValueError(
-            f"{path} has no {missing[0]!r} ({len(missing)} of {len(expected)} names are missing): it is not the FID "
-            f"Inception network; use {PUBLIC_NAMES[0]}."
+            f"{path} has no {missing[0]!r} ({len(missing)} of {len(expected)} names are missing): "
+            f"it is not the FID Inception network; use {PUBLIC_NAMES[0]}."
         )
     if extra := [n for n in tensors if n not in expected]:
         raise ValueError(
-            f"{path} has {extra[0]!r}, which the FID Inception network lacks (torchvision's InceptionV3 will not do); "
-            f"use {PUBLIC_NAMES[0]}."
+            f"{path} has {extra[0]!r}, which the FID Inception network lacks (torchvision's "
+            f"InceptionV3 will not do); use {PUBLIC_NAMES[0]}."
         )
     for name, shape in expected.items():
         if tensors[name].shape != shape:
@@ -227,15 +229,15 @@ def _digest(tensors: dict[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-# --- Commands ----------------------------------------------------------------------------------------------------------
+# --- Commands -------------------------------------------------------------------------------------
 
 
 def convert(path: str | Path, output: str | Path | None = None) -> Path:
     """Write the weights in `path` as a safetensors file, after checking checksum, names and shapes.
 
     Args:
-      path: `pt_inception-2015-12-05-6726825d.pth` or `weights-inception-2015-12-05-6726825d.pth`, or any state_dict of
-        that network under another name (for instance with random weights).
+      path: `pt_inception-2015-12-05-6726825d.pth` or `weights-inception-2015-12-05-6726825d.pth`, or any
+        state_dict of that network under another name (for instance with random weights).
       output: where to write; None means the user's cache, where `load` looks.
 
     Returns:
@@ -286,7 +288,8 @@ def fetch(output: str | Path | None = None, url: str = URL) -> Path:
                     file.write(block)
         except OSError as error:
             raise ConnectionError(
-                f"Could not download {url} ({error}); download it elsewhere and run `lotto-jax weights convert PATH`."
+                f"Could not download {url} ({error}); download it elsewhere and run "
+                "`lotto-jax weights convert PATH`."
             ) from None
         return convert(path, output)
 
@@ -336,7 +339,8 @@ def load(path: str | Path | None = None) -> tuple[PyTree, str]:
     digest = _digest(tensors)
     if digest != recorded:
         raise ValueError(
-            f"{path} does not match the checksum written with it; make it again with `lotto-jax weights convert PATH`."
+            f"{path} does not match the checksum written with it; make it again with "
+            "`lotto-jax weights convert PATH`."
         )
     params: dict[str, Any] = {}
     for name in _modules():

@@ -1,4 +1,4 @@
-"""A checkpoint of the FID Inception network with random weights, for comparisons where the published one is absent."""
+"""A checkpoint of the FID Inception network with random weights (the published one is not ours to ship)."""
 
 from pathlib import Path
 
@@ -18,9 +18,10 @@ def extractor(path: Path, layers: list[str] = LAYERS) -> FeatureExtractorIncepti
 
 
 def write(path: Path, images: np.ndarray, seed: int = 0) -> Path:
-    """Save torch-fidelity's extractor with He-normal kernels and the batch statistics of `images` (uint8, NHWC).
+    """Save torch-fidelity's extractor with random kernels and the batch statistics of `images` (uint8, NHWC).
 
-    With these statistics activations keep unit variance through all layers, so that features tell images apart.
+    With these statistics activations keep unit variance through all layers, so that features tell images
+    apart.
     """
     rng = np.random.default_rng(seed)
     state = {}

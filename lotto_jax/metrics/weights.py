@@ -5,6 +5,7 @@ without PyTorch and without running anything they contain: the unpickler builds 
 of tensors only.
 """
 
+import functools
 import hashlib
 import io
 import os
@@ -181,6 +182,7 @@ def _template() -> PyTree:
     return jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
 
 
+@functools.cache
 def _modules() -> dict[str, tuple[int, ...]]:
     """`{name of the convolution in the checkpoint: HWIO shape of its kernel}`, and `fc`."""
     leaves = jax.tree_util.tree_leaves_with_path(_template())

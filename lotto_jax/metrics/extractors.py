@@ -46,7 +46,8 @@ def metric_name(extractor: Extractor) -> str:
 
 
 @functools.cache
-def _inception_apply(resize: str, dtype: str) -> Callable[[PyTree, Array], dict[str, Array]]:
+def inception_apply(resize: str, dtype: str) -> Callable[[PyTree, Array], dict[str, Array]]:
+    """The `apply` of an Inception extractor; one object for each resize mode and dtype."""
     network = InceptionV3(dtype=jnp.dtype(dtype))
 
     def apply(params: PyTree, images: Array) -> dict[str, Array]:
@@ -75,7 +76,7 @@ def inception(path: str | Path | None = None, resize: str = "tf1", dtype: Any = 
         "inception",
         f"inception-{digest[:16]}-{resize}-{name}",
         params,
-        _inception_apply(resize, name),
+        inception_apply(resize, name),
         "2048",
     )
 

@@ -58,7 +58,7 @@ def _pointwise(x: Array, **features: int) -> list[Array]:
 
 def _average_pool(x: Array) -> Array:
     """3x3 mean, stride 1, over the pixels that exist: padding counts neither in the sum nor in the number."""
-    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
+    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False).astype(x.dtype)
 
 
 def _max_pool(x: Array) -> Array:

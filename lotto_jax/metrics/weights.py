@@ -176,8 +176,8 @@ def _rewound(file: io.BytesIO) -> io.BytesIO:
 # --- Names and shapes -----------------------------------------------------------------------------
 
 
-def _template() -> PyTree:
-    """Shapes of the params of InceptionV3."""
+def param_shapes() -> PyTree:
+    """Shapes and dtypes of the params of `InceptionV3`, as a pytree of `jax.ShapeDtypeStruct`."""
     image = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
     return jax.eval_shape(InceptionV3().init, jax.random.key(0), image)["params"]
 
@@ -185,7 +185,7 @@ def _template() -> PyTree:
 @functools.cache
 def _modules() -> dict[str, tuple[int, ...]]:
     """`{name of the convolution in the checkpoint: HWIO shape of its kernel}`, and `fc`."""
-    leaves = jax.tree_util.tree_leaves_with_path(_template())
+    leaves = jax.tree_util.tree_leaves_with_path(param_shapes())
     names = [(tuple(k.key for k in path), leaf.shape) for path, leaf in leaves]
     return {".".join(path[:-1]): shape for path, shape in names if path[-1] == "kernel"}
 

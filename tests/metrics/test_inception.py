@@ -46,7 +46,7 @@ def randomize(params):
     ids=["A", "C", "E average", "E maximum"],
 )
 def test_pool_branches_leave_the_padding_out(block, reduce, x):
-    """The last channels are ReLU(convolution(pool)), pooled over real pixels only, by maximum in mixed_7c alone."""
+    """The last channels are ReLU(convolution(pool)) over real pixels only, by maximum in mixed_7c alone."""
     params = randomize(block.init(jax.random.key(0), x)["params"])
     found = np.asarray(block.apply({"params": params}, x))
     expected = np.maximum(pointwise(window_oracle(np.asarray(x), reduce), params["branch_pool"]), 0.0)
@@ -77,7 +77,6 @@ def test_every_product_is_in_full_float32():
     products = [
         eqn.params["precision"]
         for eqn in jaxpr.eqns
-        for eqn in [eqn]
         if eqn.primitive.name in ("conv_general_dilated", "dot_general")
     ]
     highest = jax.lax.Precision.HIGHEST

@@ -57,7 +57,7 @@ def test_pytorch_scales_from_minus_one_to_one():
 
 
 def test_pytorch_does_not_antialias():
-    """Shrinking a checkerboard by two point samples it at pixel borders, and by 512 / 299 leaves strong stripes."""
+    """Shrinking a checkerboard leaves strong stripes, which an antialiasing filter removes."""
     board = np.indices((512, 512)).sum(axis=0) % 2 * 255.0
     images = np.repeat(board[None, :, :, None], 3, axis=3).astype(np.float32)
     assert np.std(resize.pytorch(images)) > 0.3
@@ -75,7 +75,8 @@ def test_clean_is_float_bicubic_of_pillow(shape):
     found = np.asarray(resize.clean(image[None]))[0] * 128 + 128
     # Neither rounds: nearly no value is whole.
     assert np.mean(found == np.round(found)) < 0.2
-    np.testing.assert_allclose(found, clipped, atol=2e-3)
+    # Coordinates up to 512 are off by 3e-5 in float32, and neighbors by up to 255.
+    np.testing.assert_allclose(found, clipped, atol=8e-3)
 
 
 @pytest.mark.parametrize("mode", resize.MODES)

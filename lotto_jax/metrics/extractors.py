@@ -1,6 +1,7 @@
 """Feature extractors: one jitted function over batches of images, sharded over all local devices."""
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -15,6 +16,7 @@ from lotto_jax.metrics import images as image_sources
 from lotto_jax.metrics import resize as resizes
 from lotto_jax.metrics import weights
 from lotto_jax.metrics.inception import InceptionV3
+from lotto_jax.models.classifier import ResNet18
 
 
 class Extractor(NamedTuple):
@@ -79,6 +81,33 @@ def inception(path: str | Path | None = None, resize: str = "tf1", dtype: Any = 
         inception_apply(resize, name),
         "2048",
     )
+
+
+@functools.cache
+def _classifier_apply(network: ResNet18) -> Callable[[PyTree, Array], dict[str, Array]]:
+    def apply(variables: PyTree, images: Array) -> dict[str, Array]:
+        penultimate, logits = network.apply(variables, images / 255.0, method="features")
+        return {"penultimate": penultimate, "logits": logits}
+
+    return apply
+
+
+def resnet18(network: ResNet18, params: PyTree, model_state: PyTree, channels: int = 3) -> Extractor:
+    """The penultimate features of a trained classifier, whose Frechet distance is `fd_resnet18`, never `fid`.
+
+    Args:
+      network: the module.
+      params: its trained params (masked, if it is a ticket).
+      model_state: its batch statistics.
+      channels: of the images that it was trained on.
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path((params, model_state)):
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.asarray(leaf).tobytes())
+    variables = {"params": params, **model_state}
+    identifier = f"resnet18-{digest.hexdigest()[:16]}"
+    return Extractor("resnet18", identifier, variables, _classifier_apply(network), "penultimate", channels)
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "layers"))

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +18,15 @@ def test_full_width_has_the_customary_size():
 
 def test_stages_halve_the_image_and_double_the_channels():
     network = ResNet18(classes=7, width=4)
-    image = jnp.zeros((2, 16, 16, 1))
-    variables = network.init(jax.random.key(0), image, train=False)
-    _, state = network.apply(
-        variables, image, train=False, capture_intermediates=True, mutable=["intermediates"]
-    )
+
+    def trace(key):
+        image = jnp.zeros((2, 16, 16, 1))
+        variables = network.init(key, image, train=False)
+        return network.apply(
+            variables, image, train=False, capture_intermediates=True, mutable=["intermediates"]
+        )
+
+    _, state = jax.eval_shape(trace, jax.random.key(0))
     blocks = state["intermediates"]["classifier"]
     shapes = [blocks[f"stage{s}_block{b}"]["__call__"][0].shape for s in range(1, 5) for b in (1, 2)]
     assert shapes == [(2, 16 >> s, 16 >> s, 4 << s) for s in range(4) for _ in range(2)]
@@ -29,9 +35,10 @@ def test_stages_halve_the_image_and_double_the_channels():
 def test_head_reads_the_penultimate_features():
     network = ResNet18(width=4)
     image = jax.random.uniform(jax.random.key(1), (3, 8, 8, 3))
-    variables = network.init(jax.random.key(0), image, train=False)
-    features, logits = network.apply(variables, image, method="features")
+    variables = jax.jit(functools.partial(network.init, train=False))(jax.random.key(0), image)
+    features, logits = jax.jit(functools.partial(network.apply, method="features"))(variables, image)
     assert features.shape == (3, 32)
     head = variables["params"]["classifier"]["head"]
     np.testing.assert_allclose(logits, features @ head["kernel"] + head["bias"][None], atol=1e-5)
-    assert np.array_equal(logits, network.apply(variables, image, train=False))
+    called = jax.jit(functools.partial(network.apply, train=False))(variables, image)
+    np.testing.assert_allclose(called, logits, atol=1e-5)

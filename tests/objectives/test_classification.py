@@ -26,7 +26,7 @@ def batch() -> Batch:
 @pytest.fixture(scope="module")
 def trained(batch):
     objective = classification.make(NETWORK, optax.adam(1e-2), (8, 8, 3))
-    state = objective.init(jax.random.key(0))
+    state = jax.jit(objective.init)(jax.random.key(0))
     kernel = state.params["classifier"]["stem"]["kernel"]
     mask = masks.ones(state.params)
     mask["classifier"]["stem"]["kernel"] = jnp.arange(kernel.size).reshape(kernel.shape) % 4 > 0
@@ -49,12 +49,13 @@ def test_training_lowers_the_loss_and_keeps_the_mask(trained, batch):
 
 def test_evaluation_is_cross_entropy_and_share_of_hits(trained, batch):
     objective, state, _, _ = trained
-    logits = NETWORK.apply(
-        {"params": state.params, **state.model_state}, batch.image.astype(jnp.float32) / 255, train=False
+    variables = {"params": state.params, **state.model_state}
+    logits = jax.jit(NETWORK.apply, static_argnames="train")(
+        variables, batch.image.astype(jnp.float32) / 255, train=False
     )
     p = np.asarray(jax.nn.softmax(logits), np.float64)
     label = np.asarray(batch.label)
-    found = objective.evaluate(state.params, state.model_state, batch, state.key)
+    found = jax.jit(objective.evaluate)(state.params, state.model_state, batch, state.key)
     assert found["loss"] == pytest.approx(-np.mean(np.log(p[np.arange(24), label])), rel=1e-4)
     assert found["accuracy"] == pytest.approx(np.mean(np.argmax(p, axis=1) == label))
     assert objective.monitor in found and objective.components == tuple(state.params)

@@ -1,9 +1,12 @@
-"""The command line: `lotto-jax run`, `lotto-jax report`. JAX is imported only by the command that needs it."""
+"""The command line: `lotto-jax run | report | fid | weights`. JAX is imported only by the command that needs it."""
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from lotto_jax import cli_metrics
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -22,6 +25,10 @@ Find winning lottery tickets in deep generative models.
   lotto-jax report --workdir=runs/mnist
       Make the table, figures and report.html again, also while the run goes on.
 
+  lotto-jax weights convert pt_inception-2015-12-05-6726825d.pth
+  lotto-jax fid generated/ real/
+      Frechet Inception distance of two image folders (or npz statistics), as torch-fidelity computes it.
+
 A run that was interrupted goes on when the same command is given again.
 Exit status: 0 done, 143 preempted by SIGTERM with its state saved, 1 a fault, 2 a wrong command line.
 """
@@ -33,18 +40,26 @@ def main(argv: list[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(
         prog="lotto-jax", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,report}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,report,fid,weights}")
     run = commands.add_parser("run", help="run a configuration, or go on with it")
     run.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
     run.add_argument("--workdir", required=True, type=Path, help="directory of the run, made if missing")
     run.epilog = "--config.FIELD=VALUE sets a field, for instance --config.imp.rounds=5 or --config.seeds='(0, 1)'."
     report = commands.add_parser("report", help="tables, figures and report.html of a run")
     report.add_argument("--workdir", required=True, type=Path, help="directory of the run")
+    cli_metrics.add_fid_arguments(commands.add_parser("fid", help="Frechet Inception distance of two image sets"))
+    cli_metrics.add_weights_arguments(commands.add_parser("weights", help="weights of the Inception network"))
+    actions: dict[str, Callable[[], int]] = {
+        "run": lambda: _run(args, overrides),
+        "report": lambda: _report(args),
+        "fid": lambda: _guarded(cli_metrics.run_fid, args),
+        "weights": lambda: _guarded(cli_metrics.run_weights, args),
+    }
     args, rest = parser.parse_known_args(arguments)
     overrides = [a for a in rest if args.command == "run" and a.startswith("--config.")]
     if unknown := [a for a in rest if a not in overrides]:
         parser.error(f"unrecognized argument {unknown[0]!r}")
-    sys.exit(_run(args, overrides) if args.command == "run" else _report(args))
+    sys.exit(actions[args.command]())
 
 
 def load_config(path: str, overrides: list[str]) -> "ConfigDict":
@@ -66,6 +81,14 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"The configuration cannot be set up: {' '.join(str(error).split())}") from error
     return values.config
+
+
+def _guarded(command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+    try:
+        command(args)
+    except (ValueError, OSError) as error:
+        return _fault(error)
+    return 0
 
 
 def _fault(error: BaseException) -> int:

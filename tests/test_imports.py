@@ -18,7 +18,8 @@ ALLOWED = {
     "experiments": {"pruning", "models", "data", "objectives", "training", "metrics", "config"},
     "reports": {"pruning", "models", "data", "objectives", "training", "metrics", "experiments"},
     "config": set(),
-    "cli": {"training", "metrics", "experiments", "reports", "config", "data"},
+    "cli_metrics": {"metrics"},
+    "cli": {"training", "metrics", "experiments", "reports", "config", "data", "cli_metrics"},
 }
 
 

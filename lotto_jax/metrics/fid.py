@@ -100,9 +100,7 @@ def _warn_bias(name: str, count: int | None, features: int) -> None:
         )
 
 
-def fid(
-    generated: Source, reference: Source, extractor: Extractor | None = None, batch_size: int = 64
-) -> float:
+def fid(generated: Source, reference: Source, extractor: Extractor | None = None, batch_size: int = 64) -> float:
     """Frechet Inception distance of two sets of images; symmetric, lower is better.
 
     >>> fid("samples/", "cifar10_train.npz")

@@ -208,8 +208,7 @@ def load(path: str | Path, extractor: str = "") -> Gaussian:
         raise ValueError(f"{path} is not a readable npz file: {error}.") from None
     if missing := {"mu", "sigma"} - entries.keys():
         raise ValueError(
-            f"{path} has no {sorted(missing)[0]!r} (found {sorted(entries)}); statistics files hold mu "
-            "and sigma."
+            f"{path} has no {sorted(missing)[0]!r} (found {sorted(entries)}); statistics files hold mu and sigma."
         )
     made_with = str(entries.get("extractor", ""))
     if extractor and made_with and extractor != made_with:

@@ -66,8 +66,7 @@ def check_range(images: np.ndarray | jax.Array) -> None:
     low, high = float(images.min()), float(images.max())
     if not (low >= -1.0 - 1e-3 and high <= 1.0 + 1e-3):
         raise ValueError(
-            f"Float images must lie in [-1, 1], found {low:.4g} to {high:.4g}; pass uint8 images, or "
-            "scale them."
+            f"Float images must lie in [-1, 1], found {low:.4g} to {high:.4g}; pass uint8 images, or scale them."
         )
 
 
@@ -79,14 +78,11 @@ def image_files(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(
-            f"There is no folder {folder}; name a folder of images or an npz file of statistics."
-        )
+        raise ValueError(f"There is no folder {folder}; name a folder of images or an npz file of statistics.")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not files:
         raise ValueError(
-            f"The folder {folder} holds no images (it needs {', '.join(sorted(SUFFIXES))} files, "
-            "not in subfolders)."
+            f"The folder {folder} holds no images (it needs {', '.join(sorted(SUFFIXES))} files, not in subfolders)."
         )
     return files
 

@@ -72,9 +72,7 @@ class _InceptionA(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        a, b, c, pool = _pointwise(
-            x, branch1x1=64, branch5x5_1=48, branch3x3dbl_1=64, branch_pool=self.pool_features
-        )
+        a, b, c, pool = _pointwise(x, branch1x1=64, branch5x5_1=48, branch3x3dbl_1=64, branch_pool=self.pool_features)
         b = _conv("branch5x5_2", nn.relu(b), 64, 5)
         c = _conv("branch3x3dbl_2", nn.relu(c), 96, 3)
         c = _conv("branch3x3dbl_3", c, 96, 3)

@@ -18,9 +18,7 @@ class InceptionScore(NamedTuple):
     std: float
 
 
-def inception_score(
-    logits: Float[np.ndarray, "images classes"], splits: int = 10, seed: int = 2020
-) -> InceptionScore:
+def inception_score(logits: Float[np.ndarray, "images classes"], splits: int = 10, seed: int = 2020) -> InceptionScore:
     """exp of the mean KL divergence between the class probabilities of each image and their mean, in float64.
 
     Args:

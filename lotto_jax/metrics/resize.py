@@ -56,9 +56,7 @@ def pytorch(images: Images) -> Resized:
       images: float32 in [0, 255].
     """
     shape = (images.shape[0], SIZE, SIZE, images.shape[3])
-    x = jax.image.resize(
-        images / 255.0, shape, "linear", antialias=False, precision=jax.lax.Precision.HIGHEST
-    )
+    x = jax.image.resize(images / 255.0, shape, "linear", antialias=False, precision=jax.lax.Precision.HIGHEST)
     return 2.0 * x - 1.0
 
 

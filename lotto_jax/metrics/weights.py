@@ -253,9 +253,7 @@ def convert(path: str | Path, output: str | Path | None = None) -> Path:
         raise ValueError(f"There is no file {path}; name the downloaded {PUBLIC_NAMES[0]}.")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if path.name in PUBLIC_NAMES and digest != SHA256:
-        raise ValueError(
-            f"{path} has SHA-256 {digest}, expected {SHA256}: the download is damaged; fetch it again."
-        )
+        raise ValueError(f"{path} has SHA-256 {digest}, expected {SHA256}: the download is damaged; fetch it again.")
     tensors = {
         name: value.astype(np.float32)
         for name, value in read_pytorch(path).items()
@@ -290,8 +288,7 @@ def fetch(output: str | Path | None = None, url: str = URL) -> Path:
                     file.write(block)
         except OSError as error:
             raise ConnectionError(
-                f"Could not download {url} ({error}); download it elsewhere and run "
-                "`lotto-jax weights convert PATH`."
+                f"Could not download {url} ({error}); download it elsewhere and run `lotto-jax weights convert PATH`."
             ) from None
         return convert(path, output)
 
@@ -341,8 +338,7 @@ def load(path: str | Path | None = None) -> tuple[PyTree, str]:
     digest = _digest(tensors)
     if digest != recorded:
         raise ValueError(
-            f"{path} does not match the checksum written with it; make it again with "
-            "`lotto-jax weights convert PATH`."
+            f"{path} does not match the checksum written with it; make it again with `lotto-jax weights convert PATH`."
         )
     params: dict[str, Any] = {}
     for name in _modules():

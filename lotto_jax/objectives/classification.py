@@ -11,9 +11,7 @@ from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState, ma
 from lotto_jax.pruning import masks
 
 
-def make(
-    model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]
-) -> Objective:
+def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]) -> Objective:
     """The objective of a classifier with the component `classifier`.
 
     Its metrics are `loss` (cross-entropy in nats) and `accuracy` in [0, 1]; its `images` are the batch.
@@ -34,9 +32,7 @@ def make(
         correct = jnp.argmax(logits, axis=-1) == batch.label
         return {"loss": jnp.mean(loss), "accuracy": jnp.mean(correct, dtype=jnp.float32)}
 
-    def step(
-        state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
         del key  # no noise, no augmentation
 
         def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:

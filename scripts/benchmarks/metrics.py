@@ -39,8 +39,7 @@ def _distance() -> Row:
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(2048, 2048)) / 45.0 * np.geomspace(1.0, 0.01, 2048)
     sides = [
-        frechet.gaussian(frechet.moments(np.maximum(rng.normal(size=(3000, 2048)) @ mixing, 0.0)))
-        for _ in range(2)
+        frechet.gaussian(frechet.moments(np.maximum(rng.normal(size=(3000, 2048)) @ mixing, 0.0))) for _ in range(2)
     ]
     ours = seconds(lambda: frechet.frechet_distance(*sides), repeats=5)
     start = time.perf_counter()
@@ -48,6 +47,4 @@ def _distance() -> Row:
     theirs = time.perf_counter() - start
     found = frechet.trace_sqrt_product(sides[0].covariance, sides[1].covariance)
     np.testing.assert_allclose(found, np.trace(root).real, rtol=1e-4)
-    return Row(
-        "Frechet distance at 2,048 features", ours, "s", f"scipy sqrtm {theirs:.3g} s", theirs / ours, 10.0
-    )
+    return Row("Frechet distance at 2,048 features", ours, "s", f"scipy sqrtm {theirs:.3g} s", theirs / ours, 10.0)

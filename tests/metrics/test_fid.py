@@ -81,9 +81,7 @@ def test_images_are_sharded_over_all_devices(small, pictures):
     seen = []
 
     def apply(params, x):
-        jax.debug.inspect_array_sharding(
-            x, callback=lambda sharding: seen.append(sharding.shard_shape(x.shape))
-        )
+        jax.debug.inspect_array_sharding(x, callback=lambda sharding: seen.append(sharding.shard_shape(x.shape)))
         return _apply(params, x)
 
     extractors.features(pictures[:32], small._replace(apply=apply), batch_size=32)

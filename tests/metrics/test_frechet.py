@@ -24,9 +24,7 @@ def streamed(rows: np.ndarray, sizes) -> frechet.Moments:
 def test_streamed_statistics_are_those_of_numpy(rows):
     g = frechet.gaussian(streamed(rows, [500, 0, 800]))
     np.testing.assert_allclose(g.mean, rows.astype(np.float64).mean(axis=0), rtol=1e-13)
-    np.testing.assert_allclose(
-        g.covariance, np.cov(rows.astype(np.float64), rowvar=False, ddof=1), rtol=1e-11
-    )
+    np.testing.assert_allclose(g.covariance, np.cov(rows.astype(np.float64), rowvar=False, ddof=1), rtol=1e-11)
     assert g.number == 1300
 
 

@@ -30,9 +30,7 @@ def x() -> jax.Array:
 def randomize(params):
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(1), len(leaves))
-    return structure.unflatten(
-        [0.2 * jax.random.normal(k, p.shape) for k, p in zip(keys, leaves, strict=True)]
-    )
+    return structure.unflatten([0.2 * jax.random.normal(k, p.shape) for k, p in zip(keys, leaves, strict=True)])
 
 
 @pytest.mark.parametrize(
@@ -75,9 +73,7 @@ def test_every_product_is_in_full_float32():
     params = jax.eval_shape(network.init, jax.random.key(0), shape)
     jaxpr = jax.make_jaxpr(network.apply)(params, shape)
     products = [
-        eqn.params["precision"]
-        for eqn in jaxpr.eqns
-        if eqn.primitive.name in ("conv_general_dilated", "dot_general")
+        eqn.params["precision"] for eqn in jaxpr.eqns if eqn.primitive.name in ("conv_general_dilated", "dot_general")
     ]
     highest = jax.lax.Precision.HIGHEST
     assert len(products) > 60

@@ -42,9 +42,7 @@ def test_kernel_distance_by_its_definition():
 def test_kernel_distance_is_unbiased():
     """Over draws of one distribution it averages to 0; the biased estimator is always above."""
     rng = np.random.default_rng(1)
-    values = [
-        kernel_distance(*rng.normal(size=(2, 40, 6)), subsets=1, subset_size=40).mean for _ in range(200)
-    ]
+    values = [kernel_distance(*rng.normal(size=(2, 40, 6)), subsets=1, subset_size=40).mean for _ in range(200)]
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(200)
     assert np.min(values) < 0
 
@@ -57,9 +55,7 @@ def test_precision_and_recall_by_their_definition():
         radii = np.sort(cdist(y, y), axis=1)[:, 3]  # index 0 is the image itself
         return np.mean(np.any(cdist(x, y) <= radii[None], axis=1))
 
-    assert precision_recall(generated, real) == pytest.approx(
-        (covered(generated, real), covered(real, generated))
-    )
+    assert precision_recall(generated, real) == pytest.approx((covered(generated, real), covered(real, generated)))
 
 
 def test_precision_and_recall_know_their_order():

@@ -75,8 +75,7 @@ def write_zip(path: Path, tensors: dict[str, np.ndarray], extra: object = None) 
 def random_tensors() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     return {
-        name: np.abs(rng.standard_normal(shape, dtype=np.float32))
-        for name, shape in weights.expected_shapes().items()
+        name: np.abs(rng.standard_normal(shape, dtype=np.float32)) for name, shape in weights.expected_shapes().items()
     }
 
 

@@ -8,9 +8,7 @@ from lotto_jax.models.classifier import ResNet18
 
 
 def test_full_width_has_the_customary_size():
-    shapes = jax.eval_shape(
-        lambda key: ResNet18().init(key, jnp.zeros((1, 32, 32, 3)), train=False), jax.random.key(0)
-    )
+    shapes = jax.eval_shape(lambda key: ResNet18().init(key, jnp.zeros((1, 32, 32, 3)), train=False), jax.random.key(0))
     assert set(shapes["params"]) == {"classifier"}
     # The widely used PyTorch CIFAR ResNet-18 counts 11,173,962.
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == 11_173_962
@@ -22,9 +20,7 @@ def test_stages_halve_the_image_and_double_the_channels():
     def trace(key):
         image = jnp.zeros((2, 16, 16, 1))
         variables = network.init(key, image, train=False)
-        return network.apply(
-            variables, image, train=False, capture_intermediates=True, mutable=["intermediates"]
-        )
+        return network.apply(variables, image, train=False, capture_intermediates=True, mutable=["intermediates"])
 
     _, state = jax.eval_shape(trace, jax.random.key(0))
     blocks = state["intermediates"]["classifier"]

@@ -12,9 +12,7 @@ LAYERS = ["64", "192", "768", "2048", "logits_unbiased", "logits"]
 
 
 def extractor(path: Path, layers: list[str] = LAYERS) -> FeatureExtractorInceptionV3:
-    return FeatureExtractorInceptionV3(
-        "inception-v3-compat", layers, feature_extractor_weights_path=str(path)
-    )
+    return FeatureExtractorInceptionV3("inception-v3-compat", layers, feature_extractor_weights_path=str(path))
 
 
 def write(path: Path, images: np.ndarray, seed: int = 0) -> Path:

@@ -26,9 +26,7 @@ def test_every_layer_matches_torch_fidelity(name, data_dir, checkpoint, params):
     network = torch_checkpoint.extractor(checkpoint)
     with torch.no_grad():
         expected = network(torch.from_numpy(batch.transpose(0, 3, 1, 2).copy()))
-    found = jax.jit(inception.InceptionV3().apply)(
-        {"params": params}, resize.tf1(jnp.asarray(batch, jnp.float32))
-    )
+    found = jax.jit(inception.InceptionV3().apply)({"params": params}, resize.tf1(jnp.asarray(batch, jnp.float32)))
     for layer, value in zip(torch_checkpoint.LAYERS, expected, strict=True):
         value = value.numpy()
         spread = np.mean(np.std(value, axis=0)) / np.mean(np.abs(value))
@@ -56,9 +54,5 @@ def test_resizes_match_pytorch_and_torch_fidelity():
         tf1 = interpolate_bilinear_2d_like_tensorflow1x(planes, (299, 299), align_corners=False)
         half = torch.nn.functional.interpolate(planes / 255, (299, 299), mode="bilinear", align_corners=False)
         # One rounding of a value up to 255 is 1.5e-5; three are allowed, in units of 1/128.
-        np.testing.assert_allclose(
-            resize.tf1(batch), (tf1 - 128).numpy().transpose(0, 2, 3, 1) / 128, atol=4e-7
-        )
-        np.testing.assert_allclose(
-            resize.pytorch(batch), (2 * half - 1).numpy().transpose(0, 2, 3, 1), atol=4e-6
-        )
+        np.testing.assert_allclose(resize.tf1(batch), (tf1 - 128).numpy().transpose(0, 2, 3, 1) / 128, atol=4e-7)
+        np.testing.assert_allclose(resize.pytorch(batch), (2 * half - 1).numpy().transpose(0, 2, 3, 1), atol=4e-6)

@@ -14,15 +14,9 @@ def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
         default="tf1",
         help="tf1 (TTUR, ADM, torch-fidelity), pytorch (pytorch-fid) or clean (clean-fid)",
     )
-    parser.add_argument(
-        "--weights", type=Path, help="safetensors file instead of the one in the user's cache"
-    )
-    parser.add_argument(
-        "--folds", type=int, default=0, help="also print mean and standard error over so many folds"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=64, help="images a step; does not change the result"
-    )
+    parser.add_argument("--weights", type=Path, help="safetensors file instead of the one in the user's cache")
+    parser.add_argument("--folds", type=int, default=0, help="also print mean and standard error over so many folds")
+    parser.add_argument("--batch-size", type=int, default=64, help="images a step; does not change the result")
 
 
 def run_fid(args: argparse.Namespace) -> None:
@@ -44,17 +38,11 @@ def run_fid(args: argparse.Namespace) -> None:
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lotto-jax weights convert PATH` and `lotto-jax weights fetch`."""
     actions = parser.add_subparsers(dest="action", required=True)
-    convert = actions.add_parser(
-        "convert", help="convert a downloaded PyTorch checkpoint of the FID Inception network"
-    )
-    convert.add_argument(
-        "path", type=Path, help="pt_inception-2015-12-05-6726825d.pth, or torch-fidelity's copy of it"
-    )
+    convert = actions.add_parser("convert", help="convert a downloaded PyTorch checkpoint of the FID Inception network")
+    convert.add_argument("path", type=Path, help="pt_inception-2015-12-05-6726825d.pth, or torch-fidelity's copy of it")
     fetch = actions.add_parser("fetch", help="download that checkpoint (96 MB) and convert it")
     for action in (convert, fetch):
-        action.add_argument(
-            "--output", type=Path, help="safetensors file to write instead of the user's cache"
-        )
+        action.add_argument("--output", type=Path, help="safetensors file to write instead of the user's cache")
 
 
 def run_weights(args: argparse.Namespace) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lotto_jax import cli_metrics
 from lotto_jax.metrics import (
-    commands,
     extractors,
     fid,
     fid_folds,
@@ -223,15 +223,15 @@ def test_inception_without_weights_or_with_an_unknown_resize():
 def test_commands_print_what_they_did(small, pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(extractors, "inception", lambda path, resize: small)
     parser = argparse.ArgumentParser()
-    commands.add_fid_arguments(parser)
+    cli_metrics.add_fid_arguments(parser)
     a, b = write(tmp_path / "a", pictures[:40]), write(tmp_path / "b", pictures[40:])
-    commands.run_fid(parser.parse_args([str(a), str(b), "--folds", "4"]))
+    cli_metrics.run_fid(parser.parse_args([str(a), str(b), "--folds", "4"]))
     printed = capsys.readouterr().out
     assert f"FID {fid(a, b, small):.4f}  (small-1)" in printed
     assert "FID over 4 folds of 10 images: " in printed
 
     parser = argparse.ArgumentParser()
-    commands.add_weights_arguments(parser)
+    cli_metrics.add_weights_arguments(parser)
     monkeypatch.setattr(weights, "convert", lambda path, output: output)
-    commands.run_weights(parser.parse_args(["convert", "w.pth", "--output", "w.safetensors"]))
+    cli_metrics.run_weights(parser.parse_args(["convert", "w.pth", "--output", "w.safetensors"]))
     assert capsys.readouterr().out == "Wrote w.safetensors\n"

@@ -50,10 +50,14 @@ def torch_adam(model):
 
 
 def assert_gradients_close(model, opt_state):
-    """Gradients agree to 1e-4 of the leaf's largest; ours are read off Adam's first moment after one step."""
+    """Gradients agree to 1e-4 of the leaf's largest; ours are read off Adam's first moment after one step.
+
+    A bias before a batch norm has the gradient 0 and in floats a sum of rounding errors, so no leaf is held to
+    less than 1e-6 (8 float32 roundings) of the largest gradient.
+    """
     overall = max(float(p.grad.abs().max()) for p in model.parameters())
     for name, parameter, moment in networks.parameters(model, opt_state[0].mu):
-        scale = max(float(parameter.grad.abs().max()), 1e-3 * overall)
+        scale = max(float(parameter.grad.abs().max()), 1e-2 * overall)
         assert float((parameter.grad - 2 * moment).abs().max()) <= 1e-4 * scale, name
 
 

@@ -2,34 +2,62 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import optax
 from ml_collections import ConfigDict
 
-from lotto_jax.models.autoencoder import LinearAutoencoder
-from lotto_jax.objectives import reconstruction
+from lotto_jax.models import autoencoder, dcgan, resnet_gan, sngan, vae
+from lotto_jax.objectives import adversarial, elbo, reconstruction
 from lotto_jax.objectives.state import Objective
 
-MODELS: dict[str, Callable[..., Any]] = {"linear_autoencoder": LinearAutoencoder}
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"reconstruction": reconstruction.make}
+
+class Network(NamedTuple):
+    """What a model's name stands for: its parts, each with its own optimizer, and the objective that trains them."""
+
+    objective: str
+    parts: tuple[Callable[..., nn.Module], ...]
+
+
+NETWORKS: dict[str, Network] = {
+    "linear_autoencoder": Network("reconstruction", (autoencoder.LinearAutoencoder,)),
+    "conv_autoencoder": Network("reconstruction", (autoencoder.ConvAutoencoder,)),
+    "vae": Network("elbo", (vae.conv_vae,)),
+    "resnet_vae": Network("elbo", (vae.resnet_vae,)),
+    "dcgan": Network("adversarial", (dcgan.Generator, dcgan.Discriminator)),
+    "sngan": Network("adversarial", (dcgan.Generator, sngan.Discriminator)),
+    "resnet_dcgan": Network("adversarial", (resnet_gan.Generator, resnet_gan.Discriminator)),
+}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "adversarial": adversarial.make,
+    "elbo": elbo.make,
+    "reconstruction": reconstruction.make,
+}
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.adam,
     "rmsprop": optax.rmsprop,
     "sgd": optax.sgd,
 }
+# Arguments that the data or this module give, not the configuration.
+GIVEN = {"parent", "name", "image_size", "channels", "dtype", "model", "generator", "discriminator"}
+GIVEN |= {"optimizer", "generator_optimizer", "discriminator_optimizer", "image_shape"}
 
 
-def _choose(section: str, choices: Mapping[str, Callable[..., Any]], config: ConfigDict) -> Callable[..., Any]:
+def _choose(section: str, choices: Mapping[str, Any], config: ConfigDict) -> Any:
     if config.name not in choices:
         raise ValueError(f"config.{section}.name is {config.name!r}; it takes one of {', '.join(sorted(choices))}.")
     return choices[config.name]
 
 
-def _fields(section: str, function: Callable[..., Any], config: ConfigDict, given: set[str]) -> dict[str, Any]:
-    """The keyword arguments that a section sets, each checked to be one that `function` takes."""
+def _parameters(function: Callable[..., Any]) -> set[str]:
+    return set(inspect.signature(function).parameters)
+
+
+def _fields(section: str, config: ConfigDict, *functions: Callable[..., Any]) -> dict[str, Any]:
+    """The fields that a section sets, each checked to be an argument of one of `functions`."""
     fields = {key: value for key, value in config.items() if key != "name"}
-    accepted = set(inspect.signature(function).parameters) - given - {"parent", "name"}
+    accepted = set().union(*map(_parameters, functions)) - GIVEN
     for key in fields:
         if key not in accepted:
             raise ValueError(
@@ -45,10 +73,17 @@ def objective(config: ConfigDict, image_shape: tuple[int, int, int]) -> Objectiv
     Raises:
       ValueError: naming the field that is unknown or takes no such value.
     """
-    make_optimizer = _choose("optimizer", OPTIMIZERS, config.optimizer)
-    optimizer = make_optimizer(**_fields("optimizer", make_optimizer, config.optimizer, set()))
-    make_model = _choose("model", MODELS, config.model)
-    model = make_model(**_fields("model", make_model, config.model, set()))
+    network = _choose("model", NETWORKS, config.model)
     make = _choose("objective", OBJECTIVES, config.objective)
-    given = {"model", "optimizer", "image_shape"}
-    return make(model, optimizer, image_shape, **_fields("objective", make, config.objective, given))
+    if config.objective.name != network.objective:
+        raise ValueError(
+            f"config.objective.name is {config.objective.name!r}, but {config.model.name} is trained by "
+            f"{network.objective!r}; set config.objective.name to that."
+        )
+    make_optimizer = _choose("optimizer", OPTIMIZERS, config.optimizer)
+    optimizer = make_optimizer(**_fields("optimizer", config.optimizer, make_optimizer))
+    fields = _fields("model", config.model, *network.parts)
+    fields |= {"image_size": image_shape[0], "channels": image_shape[2]}
+    parts = [part(**{k: v for k, v in fields.items() if k in _parameters(part)}) for part in network.parts]
+    optimizers = [optimizer] * len(parts)
+    return make(*parts, *optimizers, image_shape, **_fields("objective", config.objective, make))

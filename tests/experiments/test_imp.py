@@ -158,7 +158,7 @@ def test_divergence_names_round_step_and_seed_and_poisons_nothing(tmp_path):
         ("train__batch_size", 5000, "more than the 1438 training examples"),
         ("dataset__train_examples", 9999, "has 1438"),
         ("evaluation__split", "validation", "that split is empty"),
-        ("model", {"name": "transformer"}, "takes one of linear_autoencoder"),
+        ("model", {"name": "transformer"}, "takes one of conv_autoencoder"),
         ("model", {"name": "linear_autoencoder", "depth": 3}, r"config.model.depth is not a field"),
         ("optimizer", {"name": "adam", "lr": 0.1}, r"config.optimizer.lr is not a field of 'adam'"),
         ("objective", {"name": "reconstruction", "beta": 4.0}, r"config.objective.beta is not a field"),

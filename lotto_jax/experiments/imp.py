@@ -61,8 +61,8 @@ def check(config: ConfigDict, components: tuple[str, ...]) -> None:
 class Search:
     """One IMP run: builds the tickets of each phase from those before, trains, measures and stores them."""
 
-    def __init__(self, config: ConfigDict, objective: Objective, dataset: Dataset, trainer: Trainer):
-        self.config, self.objective, self.dataset, self.trainer = config, objective, dataset, trainer
+    def __init__(self, config: ConfigDict, objective: Objective, trainer: Trainer):
+        self.config, self.objective, self.trainer = config, objective, trainer
         root = trainer.directory.path / "checkpoints"
         self.rounds = checkpoints.Store(root / "rounds")
         self.rewind = checkpoints.Store(root / "rewind")
@@ -82,15 +82,15 @@ class Search:
         predicate = pruning.is_kernel if pruned == "both" else pruning.in_components(pruned)
         return jax.jit(jax.vmap(lambda params: pruning.ones(params, predicate)))(self.fresh.params)
 
-    def _tickets(self, pruned: str, phase: int, arm: str, mask: pruning.Mask, seeds: list[int]) -> list[Ticket]:
+    def _tickets(self, pruned: str, phase: int, arm: str, mask: pruning.Mask) -> list[Ticket]:
         removed = jax.device_get(_removed(mask))
-        return [Ticket(pruned, phase, arm, s, int(r) / self.weights) for s, r in zip(seeds, removed, strict=True)]
+        return [Ticket(pruned, phase, arm, s, int(r) / self.weights) for s, r in zip(self.seeds, removed, strict=True)]
 
     # Ticket stacks of each phase: (head at step 0, body at the rewind step).
 
     def dense(self) -> tuple[Stack | None, Stack | None]:
         """The original networks."""
-        tickets = self._tickets("both", 0, "dense", self.dense_mask, self.seeds)
+        tickets = self._tickets("both", 0, "dense", self.dense_mask)
         return Stack(tickets, masked(self.fresh, self.dense_mask), self.dense_mask), None
 
     def round(self, r: int, snapshot: TrainState) -> tuple[Stack | None, Stack | None]:
@@ -108,11 +108,11 @@ class Search:
                 salt = 1 + (r - 1) * len(self.config.imp.pruned) + j
                 if arm == "random":
                     states = masked(self._initial(salt), mask)
-                    stack = Stack(self._tickets(pruned, r, arm, mask, self.seeds), states, mask)
+                    stack = Stack(self._tickets(pruned, r, arm, mask), states, mask)
                     head.append(stack)
                     continue
                 arm_mask = mask if arm == "winning" else _shuffle(self.fresh.key, jnp.int32(salt), mask)
-                stack = Stack(self._tickets(pruned, r, arm, mask, self.seeds), masked(snapshot, arm_mask), arm_mask)
+                stack = Stack(self._tickets(pruned, r, arm, mask), masked(snapshot, arm_mask), arm_mask)
                 body.append(stack)
         return self._whole(head), self._whole(body)
 
@@ -122,7 +122,7 @@ class Search:
         body = []
         for sparsity in self.config.imp.one_shot_sparsities:
             mask = _prune_to(dense.params, self.ones[pruned], jnp.float32(sparsity))
-            tickets = self._tickets(pruned, 1, "one_shot", mask, self.seeds)
+            tickets = self._tickets(pruned, 1, "one_shot", mask)
             body.append(Stack(tickets, masked(snapshot, mask), mask))
         return None, self._whole(body)
 
@@ -332,7 +332,7 @@ def run(
 ) -> None:
     """Run or resume the search of `config` in `directory`."""
     trainer = Trainer(config, objective, dataset, directory, preemption)
-    search = Search(config, objective, dataset, trainer)
+    search = Search(config, objective, trainer)
     try:
         search.run()
         search.draw()

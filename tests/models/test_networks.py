@@ -131,3 +131,15 @@ def test_spectral_norm_divides_by_the_largest_singular_value():
     ones = jax.tree.map(lambda a: a, state)
     again, _ = model.apply({"params": normalized, **ones}, x, train=True, mutable=["spectral_stats"])
     np.testing.assert_allclose(again, output, rtol=1e-3)  # normalizing twice changes nothing
+
+
+def test_the_linear_autoencoder_starts_as_pytorchs_layers_do():
+    params = autoencoder.LinearAutoencoder(128).init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)), train=False)[
+        "params"
+    ]
+    for component, inputs in (("encoder", 784), ("decoder", 128)):
+        for leaf in params[component]["dense"].values():
+            bound = inputs**-0.5
+            assert float(jnp.abs(leaf).max()) <= bound
+            # Uniform in +-bound: standard deviation bound / sqrt(3), measured on 128 values or more.
+            np.testing.assert_allclose(float(leaf.std()), bound / 3**0.5, rtol=0.2)

@@ -1,6 +1,8 @@
 """The command line: `lotto-jax run | report | fid | weights`. JAX is imported only by the command that needs it."""
 
 import argparse
+import difflib
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,15 +73,25 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
     from absl import flags
     from ml_collections import config_flags
 
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
-    file = path.partition(":")[0]
+    from lotto_jax.config import flatten
+
+    file, _, variant = path.partition(":")
     if not Path(file).is_file():
         raise ValueError(f"There is no configuration file {file!r}; those of the project are in configs/.")
+    # config_flags reports a field that does not exist by its last name only, so the fields are looked at first.
+    fields = flatten(runpy.run_path(file)["get_config"](*[variant] if variant else []).to_dict())
+    for override in overrides:
+        field = override.removeprefix("--config.").partition("=")[0]
+        if field not in fields:
+            close = difflib.get_close_matches(field, fields, n=1)
+            hint = f"did you mean config.{close[0]}?" if close else "lotto_jax/config.py lists all fields."
+            raise ValueError(f"config.{field} is not a field of {file}; {hint}")
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
     try:
         values(["lotto-jax", f"--config={path}", *overrides])
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"The configuration cannot be set up: {' '.join(str(error).split())}") from error
+        raise ValueError(f"The configuration cannot be set up: {str(error).strip().splitlines()[-1]}") from error
     return values.config
 
 

@@ -37,7 +37,10 @@ def test_help_answers_in_under_a_second_without_jax():
     ("arguments", "message"),
     [
         (["--config=configs/nowhere.py"], "no configuration file 'configs/nowhere.py'"),
-        (["--config=configs/quickstart.py", "--config.imp.round=3"], "imp.round"),
+        (
+            ["--config=configs/quickstart.py", "--config.imp.round=3"],
+            "config.imp.round is not a field of configs/quickstart.py; did you mean config.imp.rounds?",
+        ),
         (["--config=configs/quickstart.py", "--config.imp.rounds=many"], "many"),
         (["--config=configs/quickstart.py", "--config.imp.rounds=-1"], "config.imp.rounds is -1"),
         (["--config=configs/quickstart.py", "--config.dataset.name=nothing"], "No prepared dataset 'nothing'"),

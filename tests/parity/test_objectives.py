@@ -139,8 +139,9 @@ def test_autoencoders(name):
         expected["loss"].backward()
         optimizer.step()
         state, metrics = step(state, mask, batch, key)
+        rounding = 1.2e-7 * expected["loss"].item()  # the terms move with updates made by the whole loss
         for metric, value in expected.items():
-            np.testing.assert_allclose(metrics[metric], value.item(), rtol=1e-4, err_msg=metric)
+            np.testing.assert_allclose(metrics[metric], value.item(), 1e-4, rounding, err_msg=metric)
         if i == 0:
             assert_gradients_close(twin, state.opt_state)
     assert_params_close(twin, state.params, start, 1e-3)

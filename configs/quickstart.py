@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
     config = base.default()
     config.seeds = (0, 1, 2)
     config.dataset.name = "digits"
-    config.model = {"name": "linear_autoencoder", "latent": 64}
+    config.model = {"name": "linear_autoencoder", "latent": 24}
     config.train.batch_size = 64
     config.train.epochs = 60
     config.imp.rounds = 12

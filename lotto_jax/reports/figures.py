@@ -86,13 +86,14 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
     for win in wins:
         if win.sparsity is not None and win.pruned == wins[0].pruned:
             axes.axvline(_position(win.sparsity), color=COLORS.get(win.pruned, "tab:purple"), alpha=0.3, linewidth=6)
+            left = win.sparsity < 0.7  # the longer side has room for the text
             axes.annotate(
                 f"winning ticket: {win.sparsity:.1%}",
                 (_position(win.sparsity), 0.97),
                 xycoords=("data", "axes fraction"),
-                ha="right",
+                ha="left" if left else "right",
                 va="top",
-                xytext=(-6, 0),
+                xytext=(6 if left else -6, 0),
                 textcoords="offset points",
             )
     _sparsity_axis(axes, [p.sparsity for p in points])

@@ -34,7 +34,9 @@ def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path):
 
 def test_the_data_may_have_moved(tmp_path):
     RunDirectory(tmp_path / "run", tiny.config()).close()
-    RunDirectory(tmp_path / "run", tiny.config(dataset__data_dir="/elsewhere")).close()
+    again = RunDirectory(tmp_path / "run", tiny.config(dataset__data_dir="/elsewhere"))
+    assert again.path == tmp_path / "run"
+    again.close()
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):

@@ -13,8 +13,7 @@ from lotto_jax.models import dcgan, layers
 def _dense(inputs: int, features: int) -> nn.Dense:
     """A dense layer that starts as PyTorch's does, kernel and bias uniform in +-1/sqrt(inputs): the paper's framework.
 
-    Flax's default starts this network with sqrt(3) times larger weights and no bias. It then learns so slowly that
-    sparse random tickets, whose activations are smaller, beat the dense network.
+    Flax's default would start it with sqrt(3) times larger weights and no bias, from where it learns more slowly.
     """
 
     def bias(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -31,6 +31,10 @@ def default() -> ConfigDict:
     config.train.batch_size = 128
     config.train.epochs = 10  # of every ticket, the steps before the rewind point included
 
+    config.precision = "float32"  # of the computation: float32 or bfloat16; params stay float32
+    config.parallel = ConfigDict()
+    config.parallel.tickets = "auto"  # auto, vmap, sequential or sharded; see training/loop.py
+
     config.imp = ConfigDict()
     config.imp.rounds = 20  # n
     config.imp.fraction = 0.2  # p: share of the remaining weights removed each round
@@ -56,6 +60,8 @@ def default() -> ConfigDict:
 
 CHOICES = {
     "experiment": ("imp",),
+    "precision": ("float32", "bfloat16"),
+    "parallel.tickets": ("auto", "vmap", "sequential", "sharded"),
     "evaluation.split": ("test", "validation"),
     "checkpoint.keep_states": ("all", "last"),
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -83,7 +84,7 @@ def objective(config: ConfigDict, image_shape: tuple[int, int, int]) -> Objectiv
     make_optimizer = _choose("optimizer", OPTIMIZERS, config.optimizer)
     optimizer = make_optimizer(**_fields("optimizer", config.optimizer, make_optimizer))
     fields = _fields("model", config.model, *network.parts)
-    fields |= {"image_size": image_shape[0], "channels": image_shape[2]}
+    fields |= {"image_size": image_shape[0], "channels": image_shape[2], "dtype": jnp.dtype(config.precision)}
     parts = [part(**{k: v for k, v in fields.items() if k in _parameters(part)}) for part in network.parts]
     optimizers = [optimizer] * len(parts)
     return make(*parts, *optimizers, image_shape, **_fields("objective", config.objective, make))

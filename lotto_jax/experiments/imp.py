@@ -186,6 +186,7 @@ class Search:
                 batch_size=self.config.train.batch_size,
                 length=max(step, 1),
                 mesh=self.trainer.mesh,
+                tickets=self.trainer.parallel,
             )
             self.rewind.save(step, states, {}, wait=True)
             return states
@@ -277,7 +278,9 @@ class Search:
             ]
             keys = jnp.stack([self.fresh.key[0]] * len(chosen))
             params, model_state = take((trained.params, trained.model_state), jnp.asarray(chosen))
-            outputs = loop.images(self.objective, params, model_state, keys, batch)
+            outputs = loop.images(
+                self.objective, params, model_state, keys, batch, mesh=self.trainer.mesh, tickets="sequential"
+            )
             for i, output in zip(chosen, np.asarray(outputs), strict=True):
                 ticket = trained.tickets[i]
                 pictures[f"{ticket.arm}/{ticket.sparsity:.6f}"] = np.round(output * 255).astype(np.uint8)

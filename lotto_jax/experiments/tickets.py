@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +105,21 @@ def masked(states: TrainState, mask: masks.Mask) -> TrainState:
     return jax.tree.map(jnp.copy, states._replace(params=jax.vmap(masks.apply)(states.params, mask)))
 
 
+def choose_parallel(wanted: str, objective: Objective) -> loop.Parallel:
+    """What `config.parallel.tickets` stands for on this machine.
+
+    `auto` is by measurement (`scripts/bench.py tickets`): dense layers are fastest with all tickets in one product;
+    convolutions become grouped ones, and are faster ticket by ticket on a CPU.
+    """
+    if wanted != "auto":
+        return cast(loop.Parallel, wanted)
+    state = jax.eval_shape(objective.init, jax.random.key(0))
+    convolutional = any(leaf.ndim == 4 for leaf in jax.tree.leaves(state.params))
+    if not convolutional:
+        return "vmap"
+    return "sharded" if jax.device_count() > 1 else "sequential"
+
+
 class Trainer:
     """Trains phases of tickets in a run directory and resumes them where they were left."""
 
@@ -117,7 +132,9 @@ class Trainer:
         preemption: Preemption,
     ):
         self.config, self.objective, self.directory, self.preemption = config, objective, directory, preemption
-        self.mesh = mesh.make(len(config.seeds), config.train.batch_size)
+        self.parallel = choose_parallel(config.parallel.tickets, objective)
+        together = 1 if self.parallel == "sequential" else len(config.seeds)
+        self.mesh = mesh.make(together, config.train.batch_size)
         everywhere = mesh.replicated(self.mesh)
         self.data = jax.device_put(Batch(*map(jnp.asarray, dataset.train)), everywhere)
         held_out = getattr(dataset, config.evaluation.split)
@@ -222,6 +239,7 @@ class Trainer:
                 batch_size=self.config.train.batch_size,
                 length=CHUNK_STEPS,
                 mesh=self.mesh,
+                tickets=self.parallel,
             )
             log, finite = jax.device_get((log, finite))
             seconds = time.monotonic() - began
@@ -234,6 +252,8 @@ class Trainer:
         return Stack(tickets, states, mask)
 
     def _check_finite(self, tickets: list[Ticket], log: dict, finite: np.ndarray, step: int, end: int) -> None:
+        if self.objective.collapses:
+            return  # such an objective skips what is not finite, and its results say so
         for i, ticket in enumerate(tickets):
             for name, values in log.items():
                 if not np.all(np.isfinite(values[: end - step, i])):
@@ -291,6 +311,8 @@ class Trainer:
             states.key,
             self.held_out,
             batch_size=self.config.evaluation.batch_size,
+            mesh=self.mesh,
+            tickets=self.parallel,
         )
         return jax.device_get(metrics)
 

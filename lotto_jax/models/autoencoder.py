@@ -10,33 +10,35 @@ from jaxtyping import Array, Float
 from lotto_jax.models import dcgan, layers
 
 
-def _dense(inputs: int, features: int) -> nn.Dense:
+def _dense(inputs: int, features: int, dtype: Any) -> nn.Dense:
     """A dense layer that starts as PyTorch's does, kernel and bias uniform in +-1/sqrt(inputs): the paper's framework.
 
     Flax's default would start it with sqrt(3) times larger weights and no bias, from where it learns more slowly.
     """
 
-    def bias(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-        return jax.random.uniform(key, shape, dtype, -(inputs**-0.5), inputs**-0.5)
+    def bias(key: Array, shape: tuple[int, ...], param_dtype: Any) -> Array:
+        return jax.random.uniform(key, shape, param_dtype, -(inputs**-0.5), inputs**-0.5)
 
     kernel = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-    return nn.Dense(features, kernel_init=kernel, bias_init=bias, name="dense")
+    return nn.Dense(features, dtype=dtype, kernel_init=kernel, bias_init=bias, name="dense")
 
 
 class _LinearEncoder(nn.Module):
     latent: int
+    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch latent"]:
-        return nn.relu(_dense(x.shape[1], self.latent)(x))
+        return nn.relu(_dense(x.shape[1], self.latent, self.dtype)(x))
 
 
 class _LinearDecoder(nn.Module):
     features: int
+    dtype: Any
 
     @nn.compact
     def __call__(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch features"]:
-        return _dense(z.shape[1], self.features)(z)
+        return _dense(z.shape[1], self.features, self.dtype)(z)
 
 
 class LinearAutoencoder(nn.Module):
@@ -44,18 +46,21 @@ class LinearAutoencoder(nn.Module):
 
     Attributes:
       latent: width of the bottleneck.
+      dtype: of the computation; params are float32.
     """
 
     latent: int = 128
+    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
         self, image: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch height width channels"]:
-        """Reconstructions in the scale of `image` ([0, 1]), unclipped; `train` changes nothing here."""
+        """Reconstructions in the scale of `image` ([0, 1]), unclipped, float32; `train` changes nothing here."""
         x = jnp.reshape(image, (image.shape[0], -1))
-        z = _LinearEncoder(self.latent, name="encoder")(x)
-        return jnp.reshape(_LinearDecoder(x.shape[1], name="decoder")(z), image.shape)
+        z = _LinearEncoder(self.latent, self.dtype, name="encoder")(x)
+        output = _LinearDecoder(x.shape[1], self.dtype, name="decoder")(z)
+        return jnp.reshape(output, image.shape).astype(jnp.float32)
 
 
 class ConvTrunk(nn.Module):

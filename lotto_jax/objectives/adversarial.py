@@ -19,12 +19,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Key, PyTree, UInt8
 
 from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState, masked_update
 from lotto_jax.pruning import masks
 
 Logits = Float[Array, "batch"]
+GRAY_LEVEL = 2 / 255  # of images in [-1, 1]
+NEVER = 2**31 - 1
 
 
 class Loss(NamedTuple):
@@ -53,6 +55,12 @@ LOSSES = {
 def to_signed(image: UInt8[Array, "..."]) -> Float[Array, "..."]:
     """Uint8 images as float32 in [-1, 1], the range of generators."""
     return image.astype(jnp.float32) / 127.5 - 1.0
+
+
+def is_collapsed(image: Float[Array, "batch height width channels"]) -> Bool[Array, ""]:
+    """Whether samples in [-1, 1] are not finite, or the same up to a gray level (mean deviation over the batch)."""
+    varied = jnp.mean(jnp.std(image, axis=0)) > GRAY_LEVEL
+    return jnp.logical_not(varied)  # also where the deviation is NaN
 
 
 def gradient_penalty(
@@ -86,7 +94,9 @@ def make(
     A train step is `critic_steps` updates of the discriminator, each on its own equal part of the batch and
     on as many new fakes, then one of the generator, through the new discriminator, on the last fakes. Images
     are scaled to [-1, 1]. Metrics of a step (of its last part) and of `evaluate`: `generator_loss`,
-    `discriminator_loss`.
+    `discriminator_loss`. A GAN can break down without the run being at fault: an update whose gradients are
+    not finite is skipped, and `evaluate` has `collapsed`, which is 1 where the samples of a batch are not
+    finite or differ by less than a gray level.
 
     Args:
       generator: `(z, train) -> images in [-1, 1]`.
@@ -110,6 +120,8 @@ def make(
     if critic_steps < 1:
         raise ValueError(f"critic_steps is {critic_steps}; use 1 or more.")
     losses = LOSSES[loss]
+    generator_optimizer = optax.apply_if_finite(generator_optimizer, NEVER)
+    discriminator_optimizer = optax.apply_if_finite(discriminator_optimizer, NEVER)
 
     def init(key: Key[Array, ""]) -> TrainState:
         generator_key, discriminator_key, run_key = jax.random.split(key, 3)
@@ -214,12 +226,13 @@ def make(
         return {
             "generator_loss": losses.generator(fake_logits),
             "discriminator_loss": losses.discriminator(real_logits, fake_logits),
+            "collapsed": is_collapsed(fake).astype(jnp.float32),
         }
 
     def images(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
         return 0.5 * samples(params, model_state, batch.image.shape[0], key) + 0.5
 
-    return Objective(("generator", "discriminator"), init, step, evaluate, images, monitor="discriminator_loss")
+    return Objective(("generator", "discriminator"), init, step, evaluate, images, collapses=True)
 
 
 def _of_component(model_state: PyTree, name: str) -> PyTree:

@@ -58,4 +58,4 @@ def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape:
         del params, model_state, key
         return to_unit(batch.image)
 
-    return Objective(("classifier",), init, step, evaluate, images, monitor="loss")
+    return Objective(("classifier",), init, step, evaluate, images)

@@ -83,4 +83,4 @@ def make(
         logits: Any = model.apply({"params": params, **model_state}, z, False, method="decode")
         return jax.nn.sigmoid(2.0 * logits)
 
-    return Objective(("encoder", "decoder"), init, step, evaluate, images, monitor="loss")
+    return Objective(("encoder", "decoder"), init, step, evaluate, images)

@@ -79,4 +79,4 @@ def make(
         output, _ = forward(params, model_state, to_unit(batch.image), train=False)
         return jnp.clip(output, 0.0, 1.0) if loss == "mse" else jax.nn.sigmoid(output)
 
-    return Objective(("encoder", "decoder"), init, step, evaluate, images, monitor="reconstruction_loss")
+    return Objective(("encoder", "decoder"), init, step, evaluate, images)

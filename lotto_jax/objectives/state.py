@@ -48,7 +48,8 @@ class Objective(NamedTuple):
       evaluate: `(params, model_state, batch, key) -> metrics`: means over the batch, with stored batch statistics.
       images: `(params, model_state, batch, key) -> [batch, height, width, channels]` in [0, 1]: reconstructions of the
         batch, or as many samples.
-      monitor: the metric of `evaluate` that results are judged by; lower is better.
+      collapses: whether training can fail for single tickets without failing the run (GANs). `step` then skips updates
+        that are not finite, and `evaluate` has a metric `collapsed`, 1 where the output is constant or not finite.
     """
 
     components: tuple[str, ...]
@@ -56,7 +57,7 @@ class Objective(NamedTuple):
     step: Callable[[TrainState, masks.Mask, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
     evaluate: Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Metrics]
     images: Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Float[Array, "batch height width channels"]]
-    monitor: str
+    collapses: bool = False
 
 
 def masked_update(

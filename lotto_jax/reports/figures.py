@@ -81,7 +81,7 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
             label=_label(arm) + (f", {pruned} pruned" if several and arm in ("winning", "random") else ""),
         )
     # Seeds of a very sparse random arm can lie far off; the axis follows the means.
-    means = [p.mean for p in points]
+    means = [p.mean for p in points if p.values]
     axes.set_ylim(min(means) - 0.08 * (max(means) - min(means)), max(means) + 0.15 * (max(means) - min(means)))
     for win in wins:
         if win.sparsity is not None and win.pruned == wins[0].pruned:

@@ -1,5 +1,6 @@
 """From results.csv to what is reported: means and spreads by sparsity and arm, and the winning sparsity."""
 
+import math
 import statistics
 from collections import defaultdict
 from typing import NamedTuple
@@ -9,22 +10,25 @@ from scipy import stats
 from lotto_jax.experiments.run_directory import Result
 
 HIGHER_IS_BETTER = ("accuracy", "inception_score", "precision", "recall")
+UNDIRECTED = ("generator_loss", "discriminator_loss", "kl")  # neither high nor low is good
+COLLAPSED = "collapsed"  # this metric is no result of its own: it says which seeds to leave out
 SIGNIFICANCE = 0.05
 
 
 class Point(NamedTuple):
-    """One arm at one sparsity: a measurement for every seed."""
+    """One arm at one sparsity: a measurement for every seed that did not collapse, and the number of those that did."""
 
     pruned: str
     arm: str
     round: int
     sparsity: float
     values: tuple[float, ...]
+    collapsed: int = 0
 
     @property
     def mean(self) -> float:
-        """Mean over seeds."""
-        return statistics.fmean(self.values)
+        """Mean over seeds; NaN if all collapsed."""
+        return statistics.fmean(self.values) if self.values else math.nan
 
     @property
     def std(self) -> float:
@@ -44,20 +48,23 @@ class Winning(NamedTuple):
 
 def metrics(results: list[Result]) -> list[str]:
     """Names of the metrics measured, in order of appearance."""
-    return list(dict.fromkeys(r.metric for r in results))
+    return [name for name in dict.fromkeys(r.metric for r in results) if name != COLLAPSED]
 
 
 def points(results: list[Result], metric: str) -> list[Point]:
     """Measurements of `metric` grouped over seeds, by pruned components, arm and sparsity."""
     groups: dict[tuple, list[Result]] = defaultdict(list)
+    which = lambda r: (r.pruned, r.arm, r.round, r.sparsity, r.seed)  # noqa: E731
+    collapsed = {which(r) for r in results if r.metric == COLLAPSED and not r.value < 0.5}
     for r in results:
         if r.metric == metric:
             # Seeds of one one-shot sparsity, or of one round, differ by at most a rounded weight.
             groups[r.pruned, r.arm, r.round, round(r.sparsity, 4)].append(r)
-    return [
-        Point(pruned, arm, number, rs[0].sparsity, tuple(r.value for r in rs))
-        for (pruned, arm, number, _), rs in groups.items()
-    ]
+    made = []
+    for (pruned, arm, number, _), rs in groups.items():
+        values = tuple(r.value for r in rs if which(r) not in collapsed)
+        made.append(Point(pruned, arm, number, rs[0].sparsity, values, len(rs) - len(values)))
+    return made
 
 
 def default_tolerance(metric: str, dense: Point) -> float:
@@ -78,8 +85,10 @@ def winning(points: list[Point], metric: str, pruned: str, tolerance: float = 0.
       tolerance: 0 for the default.
 
     Returns:
-      None if the dense or the winning arm was not measured.
+      None if the dense or the winning arm was not measured, or the metric has no better and worse.
     """
+    if metric in UNDIRECTED:
+        return None
     sign = -1 if metric.startswith(HIGHER_IS_BETTER) else 1
     dense = next((p for p in points if p.arm == "dense"), None)
     arms = {arm: {p.round: p for p in points if (p.pruned, p.arm) == (pruned, arm)} for arm in ("winning", "random")}
@@ -89,7 +98,7 @@ def winning(points: list[Point], metric: str, pruned: str, tolerance: float = 0.
     found: tuple[float | None, float | None] = (None, None)
     for number, ticket in sorted(arms["winning"].items()):
         control = arms["random"].get(number)
-        if control is None or min(len(control.values), len(ticket.values)) < 2:
+        if control is None or min(len(control.values), len(ticket.values)) < 2 or ticket.collapsed:
             continue
         # Arms without any spread make the test undefined; their means decide then.
         if control.std == ticket.std == 0:
@@ -112,8 +121,15 @@ def table(points: list[Point]) -> tuple[list[str], list[list[str]]]:
         here = {(p.pruned, p.arm): p for p in points if round(p.sparsity, 4) == sparsity}
         dense = next((p for p in here.values() if p.arm == "dense"), None)
         cells = [dense, *(here.get(column) for column in columns)]
-        rows.append([f"{sparsity:.2%}", *(f"{p.mean:.4g} ± {p.std:.2g}" if p else "" for p in cells)])
+        rows.append([f"{sparsity:.2%}", *(_cell(p) if p else "" for p in cells)])
     return header, rows
+
+
+def _cell(point: Point) -> str:
+    lost = f"{point.collapsed} of {len(point.values) + point.collapsed} collapsed" if point.collapsed else ""
+    if not point.values:
+        return lost
+    return f"{point.mean:.4g} ± {point.std:.2g}" + (f" ({lost})" if lost else "")
 
 
 def sentence(win: Winning, metric: str) -> str:

@@ -5,6 +5,8 @@ same result bit for bit.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState
 from lotto_jax.pruning import masks
 from lotto_jax.training import shuffle
 
+Parallel = Literal["vmap", "sequential", "sharded"]
 # Streams derived from a ticket's key by fold_in.
 ORDER, NOISE, EVALUATION = range(3)
 
@@ -33,13 +36,41 @@ def init(objective: Objective, seeds: Int[Array, "tickets"], salt: Int[Array, ""
     return states._replace(key=keys)
 
 
+def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) -> Callable[..., Any]:
+    """A function of one ticket, `(shared, *ticket)`, as a function of stacked tickets, `(shared, *stacked)`.
+
+    Args:
+      function: takes and returns pytrees of arrays; what all tickets share comes first.
+      tickets: "vmap" computes all of them in the same operations, split over the mesh's ticket axis; "sequential" one
+        after the other, each on the whole mesh; "sharded" gives every slice of the ticket axis its share of them,
+        which it computes one after the other. Convolutions of different kernels in one operation are slower than one
+        after the other on some backends.
+      mesh: axes `ticket` and `data`.
+    """
+
+    def together(shared: PyTree, *stacked: PyTree) -> PyTree:
+        return jax.vmap(functools.partial(function, shared), spmd_axis_name="ticket")(*stacked)
+
+    def one_by_one(shared: PyTree, stacked: tuple[PyTree, ...]) -> PyTree:
+        return lax.map(lambda one: function(shared, *one), stacked)
+
+    if tickets == "vmap":
+        return together
+    if tickets == "sharded":
+        specs = {"in_specs": (P(), P("ticket")), "out_specs": P("ticket"), "axis_names": {"ticket"}}
+        one_by_one = jax.shard_map(one_by_one, mesh=mesh, check_vma=False, **specs)
+    return lambda shared, *stacked: one_by_one(shared, stacked)
+
+
 def finite(states: TrainState) -> Bool[Array, "tickets"]:
     """Whether every float of a ticket's params, model state and optimizer state is finite."""
     leaves = [x for x in jax.tree.leaves(states) if jnp.issubdtype(x.dtype, jnp.floating)]
     return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))) for x in leaves])
 
 
-@functools.partial(jax.jit, static_argnames=("objective", "batch_size", "length", "mesh"), donate_argnames="states")
+@functools.partial(
+    jax.jit, static_argnames=("objective", "batch_size", "length", "mesh", "tickets"), donate_argnames="states"
+)
 def train(
     objective: Objective,
     states: TrainState,
@@ -51,6 +82,7 @@ def train(
     batch_size: int,
     length: int,
     mesh: Mesh,
+    tickets: Parallel = "vmap",
 ) -> tuple[TrainState, dict[str, Float[Array, "length tickets"]], Bool[Array, "tickets"]]:
     """Train stacked tickets from step `start` to `stop`.
 
@@ -65,6 +97,7 @@ def train(
       batch_size: examples a step and ticket; an epoch is `n // batch_size` steps, shuffled anew for every ticket.
       length: most steps a call can make.
       mesh: axes `ticket` and `data`.
+      tickets: how the tickets share the program, see `over_tickets`.
 
     Returns:
       The states after step `stop`, the metrics of every step (rows from `stop - start` on are zero), and whether each
@@ -72,30 +105,33 @@ def train(
     """
     n = data.label.shape[0]
     epoch_steps = n // batch_size
-    rows = _as_words(data.image)
+    # Inside a manual ticket axis the mesh is the surrounding one.
+    over_data = P("data") if tickets == "sharded" else NamedSharding(mesh, P("data"))
 
-    def one_step(state: TrainState, ticket_mask: masks.Mask, step: Array) -> tuple[TrainState, Metrics]:
+    def one_step(rows: Batch, state: TrainState, ticket_mask: masks.Mask, step: Array) -> tuple[TrainState, Metrics]:
         order_key = jax.random.fold_in(jax.random.fold_in(state.key, ORDER), step // epoch_steps)
         position = step % epoch_steps * batch_size + lax.iota(jnp.int32, batch_size)
         index = shuffle.shuffled(order_key, position, n)
-        batch = Batch(_as_bytes(rows[index], data.image.shape[1:]), data.label[index])
-        batch = lax.with_sharding_constraint(batch, NamedSharding(mesh, P("data")))
+        batch = Batch(_as_bytes(rows.image[index], data.image.shape[1:]), rows.label[index])
+        batch = lax.with_sharding_constraint(batch, over_data)
         key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), step)
         return objective.step(state, ticket_mask, batch, key)
 
-    step_all = jax.vmap(one_step, in_axes=(0, 0, None), spmd_axis_name="ticket")
+    def one_ticket(shared: tuple, state: TrainState, ticket_mask: masks.Mask) -> tuple[TrainState, dict[str, Array]]:
+        rows, start, stop = shared
 
-    def body(step: Array, carry: tuple) -> tuple:
-        current, log = carry
-        current, metrics = step_all(current, mask, step)
-        log = {name: log[name].at[step - start].set(value) for name, value in metrics.items()}
-        return current, log
+        def body(step: Array, carry: tuple) -> tuple:
+            current, metrics = one_step(rows, carry[0], ticket_mask, step)
+            return current, {name: carry[1][name].at[step - start].set(value) for name, value in metrics.items()}
 
-    states = states._replace(params=jax.vmap(masks.apply)(states.params, mask))
-    names = jax.eval_shape(step_all, states, mask, start)[1]
-    log = {name: jnp.zeros((length, *value.shape), value.dtype) for name, value in names.items()}
-    states, log = lax.fori_loop(start, stop, body, (states, log))
-    return states, log, finite(states)
+        state = state._replace(params=masks.apply(state.params, ticket_mask))
+        names = jax.eval_shape(one_step, rows, state, ticket_mask, start)[1]
+        log = {name: jnp.zeros((length, *value.shape), value.dtype) for name, value in names.items()}
+        return lax.fori_loop(start, stop, body, (state, log))
+
+    shared = data._replace(image=_as_words(data.image)), start, stop
+    states, log = over_tickets(one_ticket, tickets, mesh)(shared, states, mask)
+    return states, jax.tree.map(lambda x: x.T, log), finite(states)
 
 
 def _as_words(image: UInt8[Array, "n height width channels"]) -> Array:
@@ -118,7 +154,7 @@ def _batches(data: Batch, batch_size: int) -> tuple[Batch, Batch | None]:
     return stacked, jax.tree.map(lambda x: x[full:], data) if full < n else None
 
 
-@functools.partial(jax.jit, static_argnames=("objective", "batch_size"))
+@functools.partial(jax.jit, static_argnames=("objective", "batch_size", "mesh", "tickets"))
 def evaluate(
     objective: Objective,
     params: PyTree,
@@ -127,28 +163,44 @@ def evaluate(
     data: Batch,
     *,
     batch_size: int,
+    mesh: Mesh,
+    tickets: Parallel = "vmap",
 ) -> dict[str, Float[Array, "tickets"]]:
     """Metrics of stacked tickets over all examples of `data`, each example counted once."""
     n = data.label.shape[0]
-    full, rest = _batches(data, min(batch_size, n))
-    evaluate_all = jax.vmap(objective.evaluate, in_axes=(0, 0, None, 0))
 
-    def on_batch(batch: Batch, i: Array) -> Metrics:
-        stream = lambda key: jax.random.fold_in(jax.random.fold_in(key, EVALUATION), i)  # noqa: E731
-        metrics = evaluate_all(params, model_state, batch, jax.vmap(stream)(keys))
-        return jax.tree.map(lambda x: x * batch.label.shape[0], metrics)
+    def one_ticket(data: Batch, params: PyTree, model_state: PyTree, key: Array) -> Metrics:
+        full, rest = _batches(data, min(batch_size, n))
+        count = full.label.shape[0]
 
-    count = full.label.shape[0]
-    sums = lax.map(lambda item: on_batch(*item), (full, jnp.arange(count)))
-    total = jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
-    if rest is not None:
-        total = jax.tree.map(jnp.add, total, on_batch(rest, jnp.int32(count)))
-    return jax.tree.map(lambda x: x / n, total)
+        def on_batch(batch: Batch, i: Array) -> Metrics:
+            stream = jax.random.fold_in(jax.random.fold_in(key, EVALUATION), i)
+            metrics = objective.evaluate(params, model_state, batch, stream)
+            return jax.tree.map(lambda x: x * batch.label.shape[0], metrics)
+
+        sums = lax.map(lambda item: on_batch(*item), (full, jnp.arange(count)))
+        total = jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
+        if rest is not None:
+            total = jax.tree.map(jnp.add, total, on_batch(rest, jnp.int32(count)))
+        return jax.tree.map(lambda x: x / n, total)
+
+    return over_tickets(one_ticket, tickets, mesh)(data, params, model_state, keys)
 
 
-@functools.partial(jax.jit, static_argnames="objective")
+@functools.partial(jax.jit, static_argnames=("objective", "mesh", "tickets"))
 def images(
-    objective: Objective, params: PyTree, model_state: PyTree, keys: Key[Array, "tickets"], batch: Batch
+    objective: Objective,
+    params: PyTree,
+    model_state: PyTree,
+    keys: Key[Array, "tickets"],
+    batch: Batch,
+    *,
+    mesh: Mesh,
+    tickets: Parallel = "vmap",
 ) -> Float[Array, "tickets batch height width channels"]:
     """Reconstructions of `batch`, or samples, in [0, 1], by stacked tickets."""
-    return jax.vmap(objective.images, in_axes=(0, 0, None, 0))(params, model_state, batch, keys)
+
+    def one_ticket(batch: Batch, params: PyTree, model_state: PyTree, key: Array) -> Array:
+        return objective.images(params, model_state, batch, key)
+
+    return over_tickets(one_ticket, tickets, mesh)(batch, params, model_state, keys)

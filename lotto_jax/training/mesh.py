@@ -11,7 +11,8 @@ from jax.sharding import PartitionSpec as P
 def make(tickets: int, batch_size: int, devices: int = 0) -> Mesh:
     """A mesh over `devices` devices (0: all).
 
-    On the ticket axis lie as many as divide `tickets`, on the data axis the rest; devices that fit neither stay unused.
+    On the ticket axis lie as many as divide `tickets` (with 1, none: each ticket has them all), on the data axis the
+    rest; devices that fit neither stay unused.
     """
     count = devices or jax.device_count()
     ticket = math.gcd(tickets, count)

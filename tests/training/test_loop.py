@@ -16,6 +16,7 @@ from lotto_jax.training import loop, mesh
 from tests import tiny
 
 BATCH = 64
+ONE = mesh.make(1, BATCH, devices=1)
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +41,12 @@ def sparse(states, fraction):
     return jax.vmap(lambda p: pruning.global_prune(pruning.magnitude(p), pruning.ones(p), fraction))(states.params)
 
 
-def train(objective, states, mask, data, start, stop, on=None):
-    on = on or mesh.make(1, BATCH, devices=1)
+def train(objective, states, mask, data, start, stop, on=None, tickets="vmap"):
+    on = on or ONE
     states, mask = jax.device_put((masked(states, mask), mask), mesh.over_tickets(on))
     data = jax.device_put(data, mesh.replicated(on))
     bounds = jnp.int32(start), jnp.int32(stop)
-    return loop.train(objective, states, mask, data, *bounds, batch_size=BATCH, length=64, mesh=on)
+    return loop.train(objective, states, mask, data, *bounds, batch_size=BATCH, length=64, mesh=on, tickets=tickets)
 
 
 def assert_same(a, b):
@@ -153,6 +154,25 @@ def test_eight_devices_give_the_masks_of_one(objective, data, shape):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.parametrize(("tickets", "shape"), [("sequential", (1, 1)), ("sequential", (1, 4)), ("sharded", (4, 2))])
+def test_tickets_one_by_one_train_as_they_do_together(objective, data, tickets, shape):
+    states = init(objective, list(range(4)))
+    mask = sparse(states, 0.5)
+    together, log, _ = train(objective, states, mask, data, 0, 25)
+    devices = np.array(jax.devices()[: shape[0] * shape[1]]).reshape(shape)
+    on = jax.sharding.Mesh(devices, ("ticket", "data"))
+    found, own, finite = train(objective, states, mask, data, 0, 25, on=on, tickets=tickets)
+    assert finite.all()
+    # The float32 roundings of 25 steps of Adam, as between a stack and single tickets above.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found.params, together.params)
+    np.testing.assert_allclose(own["loss"], log["loss"], rtol=1e-4)
+    evaluated = {
+        name: loop.evaluate(objective, s.params, s.model_state, s.key, data, batch_size=100, mesh=m, tickets=name)
+        for name, s, m in ((tickets, found, on), ("vmap", together, ONE))
+    }
+    np.testing.assert_allclose(*(e["reconstruction_loss"] for e in evaluated.values()), rtol=1e-4)
+
+
 def test_one_program_for_any_piece_of_training(data):
     objective = build.objective(tiny.config(), (8, 8, 1))  # not compiled by any other test
     lowered = []
@@ -179,7 +199,7 @@ def test_a_state_that_is_not_finite_is_reported_for_its_ticket(objective, data):
 def test_evaluation_counts_every_example_once(objective, data):
     """Against float64 numpy on the whole set at once, with a last batch that is shorter."""
     states = init(objective, [0, 1])
-    metrics = loop.evaluate(objective, states.params, states.model_state, states.key, data, batch_size=100)
+    metrics = loop.evaluate(objective, states.params, states.model_state, states.key, data, batch_size=100, mesh=ONE)
     x = np.asarray(data.image, np.float64).reshape(-1, 64) / 255
     for i in range(2):
         encoder, decoder = (

@@ -1,4 +1,4 @@
-"""The command line: `lotto-jax run | report | fid | weights`. JAX is imported only by the command that needs it."""
+"""The command line: `lotto-jax run | describe | report | fid | weights`. JAX is imported only by the command that needs it."""
 
 import argparse
 import difflib
@@ -6,7 +6,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lotto_jax import cli_metrics
 
@@ -23,6 +23,9 @@ Find winning lottery tickets in deep generative models.
   lotto-jax run --config=configs/linear_ae_mnist.py --workdir=runs/mnist \\
       --config.dataset.data_dir=/data/tfds --config.imp.rounds=5
       Any field of a configuration can be set on the command line.
+
+  lotto-jax describe --config=configs/dcgan_cifar10.py
+      Size of the configuration's networks, leaf by leaf, and what of it can be pruned.
 
   lotto-jax report --workdir=runs/mnist
       Make the table, figures and report.html again, also while the run goes on.
@@ -42,23 +45,27 @@ def main(argv: list[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(
         prog="lotto-jax", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,report,fid,weights}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,describe,report,fid,weights}")
     run = commands.add_parser("run", help="run a configuration, or go on with it")
     run.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
     run.add_argument("--workdir", required=True, type=Path, help="directory of the run, made if missing")
-    run.epilog = "--config.FIELD=VALUE sets a field, for instance --config.imp.rounds=5 or --config.seeds='(0, 1)'."
+    describe = commands.add_parser("describe", help="sizes of the networks of a configuration")
+    describe.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
+    epilog = "--config.FIELD=VALUE sets a field, for instance --config.imp.rounds=5 or --config.seeds='(0, 1)'."
+    run.epilog = describe.epilog = epilog
     report = commands.add_parser("report", help="tables, figures and report.html of a run")
     report.add_argument("--workdir", required=True, type=Path, help="directory of the run")
     cli_metrics.add_fid_arguments(commands.add_parser("fid", help="Frechet Inception distance of two image sets"))
     cli_metrics.add_weights_arguments(commands.add_parser("weights", help="weights of the Inception network"))
     actions: dict[str, Callable[[], int]] = {
         "run": lambda: _run(args, overrides),
+        "describe": lambda: _guarded(_describe, args, overrides),
         "report": lambda: _report(args),
         "fid": lambda: _guarded(cli_metrics.run_fid, args),
         "weights": lambda: _guarded(cli_metrics.run_weights, args),
     }
     args, rest = parser.parse_known_args(arguments)
-    overrides = [a for a in rest if args.command == "run" and a.startswith("--config.")]
+    overrides = [a for a in rest if args.command in ("run", "describe") and a.startswith("--config.")]
     if unknown := [a for a in rest if a not in overrides]:
         parser.error(f"unrecognized argument {unknown[0]!r}")
     sys.exit(actions[args.command]())
@@ -95,9 +102,9 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
     return values.config
 
 
-def _guarded(command: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> int:
+def _guarded(command: Callable[..., None], *arguments: Any) -> int:
     try:
-        command(args)
+        command(*arguments)
     except (ValueError, OSError) as error:
         return _fault(error)
     return 0
@@ -133,6 +140,17 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     except (ValueError, OSError, RunDirectoryError, StorageError, Diverged) as error:
         return _fault(error)
     return _report(args)
+
+
+def _describe(args: argparse.Namespace, overrides: list[str]) -> None:
+    from lotto_jax import config as configuration
+    from lotto_jax.data import sources
+    from lotto_jax.experiments import build
+    from lotto_jax.experiments.describe import describe
+
+    config = load_config(args.config, overrides)
+    configuration.validate(config)
+    print(describe(build.objective(config, sources.image_shape(config.dataset.name, config.dataset.image_size))))
 
 
 def _report(args: argparse.Namespace) -> int:

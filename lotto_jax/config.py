@@ -58,6 +58,24 @@ def default() -> ConfigDict:
     return config.lock()
 
 
+def two_cores(config: ConfigDict, width: int, epochs: int, rounds: int, fraction: float) -> ConfigDict:
+    """Scale a configuration of the paper down to half an hour on a laptop: what the variants `:cpu` of configs/ are.
+
+    A narrower network, 10,000 training examples, batches of 64, three seeds, both components pruned, and fewer rounds
+    with a larger fraction.
+    """
+    config.seeds = (0, 1, 2)
+    config.dataset.train_examples = 10_000
+    config.model.width = width
+    config.train.batch_size = 64 * config.objective.get("critic_steps", 1)
+    config.train.epochs = epochs
+    config.imp.rounds = rounds
+    config.imp.fraction = fraction
+    config.imp.pruned = ("both",)
+    config.log_every = 10
+    return config
+
+
 CHOICES = {
     "experiment": ("imp",),
     "precision": ("float32", "bfloat16"),

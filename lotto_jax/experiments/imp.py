@@ -278,12 +278,18 @@ class Search:
             ]
             keys = jnp.stack([self.fresh.key[0]] * len(chosen))
             params, model_state = take((trained.params, trained.model_state), jnp.asarray(chosen))
-            outputs = loop.images(
-                self.objective, params, model_state, keys, batch, mesh=self.trainer.mesh, tickets="sequential"
-            )
-            for i, output in zip(chosen, np.asarray(outputs), strict=True):
-                ticket = trained.tickets[i]
-                pictures[f"{ticket.arm}/{ticket.sparsity:.6f}"] = np.round(output * 255).astype(np.uint8)
+            kinds = {"reconstructions": self.objective.reconstruct, "samples": self.objective.sample}
+            for kind, make in kinds.items():
+                if make is None:
+                    continue
+                # One key for all: the samples of every ticket come from the same latent vectors.
+                outputs = loop.images(
+                    make, params, model_state, keys, batch, mesh=self.trainer.mesh, tickets="sequential"
+                )
+                for i, output in zip(chosen, np.asarray(outputs), strict=True):
+                    ticket = trained.tickets[i]
+                    name = f"{kind}/{ticket.arm}/{ticket.sparsity:.6f}"
+                    pictures[name] = np.round(255 * np.nan_to_num(output)).astype(np.uint8)
         write_atomically(self.trainer.directory.path / "images.safetensors", save(pictures))
 
     def close(self) -> None:

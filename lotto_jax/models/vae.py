@@ -94,6 +94,12 @@ class VAE(nn.Module):
         noise = jax.random.normal(key, mean.shape)
         return self.decode(mean + jnp.exp(0.5 * log_variance) * noise, train), mean, log_variance
 
+    def encode(
+        self, image: Float[Array, "batch height width channels"], train: bool
+    ) -> tuple[Float[Array, "batch latent"], Float[Array, "batch latent"]]:
+        """Mean and log variance of the posterior of images in [-1, 1]."""
+        return self.encoder(image, train)
+
     def decode(self, z: Float[Array, "batch latent"], train: bool) -> Float[Array, "batch height width channels"]:
         """Logits of the images of `z`."""
         return self.decoder.logits(z, train)

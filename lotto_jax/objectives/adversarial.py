@@ -213,12 +213,12 @@ def make(
         )
         return new_state, {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
 
-    def samples(params: PyTree, model_state: PyTree, count: int, key: Key[Array, ""]) -> Array:
+    def fixed_fakes(params: PyTree, model_state: PyTree, count: int, key: Key[Array, ""]) -> Array:
         z = jax.random.normal(key, (count, latent))
         return generate(params["generator"], _of_component(model_state, "generator"), z, False)[0]
 
     def evaluate(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
-        fake = samples(params, model_state, batch.image.shape[0], key)
+        fake = fixed_fakes(params, model_state, batch.image.shape[0], key)
         real_logits, fake_logits = (
             judge(params["discriminator"], _of_component(model_state, "discriminator"), image, False)[0]
             for image in (to_signed(batch.image), fake)
@@ -229,10 +229,10 @@ def make(
             "collapsed": is_collapsed(fake).astype(jnp.float32),
         }
 
-    def images(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
-        return 0.5 * samples(params, model_state, batch.image.shape[0], key) + 0.5
+    def sample(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
+        return 0.5 * fixed_fakes(params, model_state, batch.image.shape[0], key) + 0.5
 
-    return Objective(("generator", "discriminator"), init, step, evaluate, images, collapses=True)
+    return Objective(("generator", "discriminator"), init, step, evaluate, sample=sample, collapses=True)
 
 
 def _of_component(model_state: PyTree, name: str) -> PyTree:

@@ -36,7 +36,7 @@ def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape:
         del key  # no noise, no augmentation
 
         def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            variables = {"params": masks.apply(params, mask), **state.model_state}
+            variables = {"params": params, **state.model_state}
             logits, model_state = model.apply(
                 variables, to_unit(batch.image), train=True, mutable=list(state.model_state)
             )
@@ -54,8 +54,4 @@ def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape:
         assert isinstance(logits, jax.Array)  # nothing is mutable
         return metrics(logits, batch)
 
-    def images(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
-        del params, model_state, key
-        return to_unit(batch.image)
-
-    return Objective(("classifier",), init, step, evaluate, images)
+    return Objective(("classifier",), init, step, evaluate)

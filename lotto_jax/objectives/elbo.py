@@ -31,8 +31,7 @@ def make(
     the batch.
 
     Images are scaled to [-1, 1], the range of the decoder. The sample from the posterior comes from the
-    step's key. Metrics of a step and of `evaluate`: `loss`, `reconstruction_loss`, `kl`. `images` are samples
-    from the prior.
+    step's key. Metrics of a step and of `evaluate`: `loss`, `reconstruction_loss`, `kl`.
 
     Args:
       model: with components `encoder` and `decoder`.
@@ -78,9 +77,17 @@ def make(
     def evaluate(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
         return terms(params, model_state, batch, key, False)[1][1]
 
-    def images(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
-        z = jax.random.normal(key, (batch.image.shape[0], latent))
+    def decode(params: PyTree, model_state: PyTree, z: Array) -> Array:
         logits: Any = model.apply({"params": params, **model_state}, z, False, method="decode")
         return jax.nn.sigmoid(2.0 * logits)
 
-    return Objective(("encoder", "decoder"), init, step, evaluate, images)
+    def reconstruct(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
+        del key  # the mean of the posterior stands for it
+        image = 2.0 * to_unit(batch.image) - 1.0
+        mean, _ = model.apply({"params": params, **model_state}, image, False, method="encode")
+        return decode(params, model_state, mean)
+
+    def sample(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
+        return decode(params, model_state, jax.random.normal(key, (batch.image.shape[0], latent)))
+
+    return Objective(("encoder", "decoder"), init, step, evaluate, reconstruct, sample)

@@ -74,9 +74,9 @@ def make(
         image = to_unit(batch.image)
         return {"reconstruction_loss": error(forward(params, model_state, image, train=False)[0], image)}
 
-    def images(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
+    def reconstruct(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
         del key
         output, _ = forward(params, model_state, to_unit(batch.image), train=False)
         return jnp.clip(output, 0.0, 1.0) if loss == "mse" else jax.nn.sigmoid(output)
 
-    return Objective(("encoder", "decoder"), init, step, evaluate, images)
+    return Objective(("encoder", "decoder"), init, step, evaluate, reconstruct)

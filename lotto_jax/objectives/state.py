@@ -36,6 +36,9 @@ class TrainState(NamedTuple):
     key: Key[Array, ""]
 
 
+Images = Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Float[Array, "batch height width channels"]]
+
+
 class Objective(NamedTuple):
     """A model with its losses, as pure functions of one ticket (the loop vmaps them over the ticket axis).
 
@@ -46,8 +49,10 @@ class Objective(NamedTuple):
         where pruned and returns such: the mask multiplies into gradients and into the updated params (see
         `masked_update`), so every forward pass sees exact zeros and no copy of the params is masked for it.
       evaluate: `(params, model_state, batch, key) -> metrics`: means over the batch, with stored batch statistics.
-      images: `(params, model_state, batch, key) -> [batch, height, width, channels]` in [0, 1]: reconstructions of the
-        batch, or as many samples.
+      reconstruct: `(params, model_state, batch, key) -> images [batch, height, width, channels]` in [0, 1]; None for a
+        model that has no encoder.
+      sample: the same, but as many samples as the batch has images, a function of the key alone; None for a model that
+        has no prior.
       collapses: whether training can fail for single tickets without failing the run (GANs). `step` then skips updates
         that are not finite, and `evaluate` has a metric `collapsed`, 1 where the output is constant or not finite.
     """
@@ -56,7 +61,8 @@ class Objective(NamedTuple):
     init: Callable[[Key[Array, ""]], TrainState]
     step: Callable[[TrainState, masks.Mask, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
     evaluate: Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Metrics]
-    images: Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Float[Array, "batch height width channels"]]
+    reconstruct: Images | None = None
+    sample: Images | None = None
     collapses: bool = False
 
 

@@ -138,13 +138,13 @@ def _shades(count: int) -> list[Any]:
 
 
 def image_grid(pictures: dict[str, np.ndarray], path: Path) -> list[Path]:
-    """Originals above, then the images of winning (left) and random tickets (right), sparser downwards (Figure A.8).
+    """Images of winning (left) and random tickets (right), sparser downwards (Figures A.6 to A.8).
 
     Args:
-      pictures: `original` and `<arm>/<sparsity>`, each uint8 [n, height, width, channels].
+      pictures: `<arm>/<sparsity>`, each uint8 [n, height, width, channels], and `original`, for the first row, if they
+        are reconstructions.
       path: where to write, without suffix.
     """
-    originals = pictures["original"]
     by_arm: dict[str, dict[float, np.ndarray]] = defaultdict(dict)
     for name, images in pictures.items():
         if "/" in name:
@@ -153,10 +153,11 @@ def image_grid(pictures: dict[str, np.ndarray], path: Path) -> list[Path]:
     arms = [arm for arm in ("winning", "random") if arm in by_arm]
     sparsities = sorted({s for arm in arms for s in by_arm[arm]})
     dense = by_arm["dense"]
-    rows = [("original", [originals] * len(arms))]
+    rows = [("original", [pictures["original"]] * len(arms))] if "original" in pictures else []
+    blank = np.zeros_like(next(iter(pictures.values())))
     rows += [(f"dense\n{0:.0%}", [next(iter(dense.values()))] * len(arms))] if dense else []
-    rows += [(f"{s:.1%}", [by_arm[arm].get(s, np.zeros_like(originals)) for arm in arms]) for s in sparsities]
-    figure = Figure(figsize=(0.62 * len(originals) * len(arms) + 1, 0.66 * len(rows) + 0.4))
+    rows += [(f"{s:.1%}", [by_arm[arm].get(s, blank) for arm in arms]) for s in sparsities]
+    figure = Figure(figsize=(0.62 * len(blank) * len(arms) + 1, 0.66 * len(rows) + 0.4))
     axes = figure.subplots(len(rows), len(arms), squeeze=False, gridspec_kw={"hspace": 0.06, "wspace": 0.04})
     for i, (label, panels) in enumerate(rows):
         for j, images in enumerate(panels):

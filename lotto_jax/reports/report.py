@@ -54,8 +54,12 @@ def write(workdir: Path) -> str:
             files += figures.training_curves(log, name, workdir / "figures" / f"{name}_curves")
             body += [f"<h2>Training: {html.escape(name)}</h2>", _embedded(files[-2])]
     if (pictures := _pictures(workdir)) is not None:
-        files += figures.image_grid(pictures, workdir / "figures" / "images")
-        body += ["<h2>Images</h2>", _embedded(files[-2])]
+        for kind in dict.fromkeys(name.split("/")[0] for name in pictures if "/" in name):
+            chosen = {name.partition("/")[2]: p for name, p in pictures.items() if name.startswith(f"{kind}/")}
+            if kind == "reconstructions":
+                chosen["original"] = pictures["original"]
+            files += figures.image_grid(chosen, workdir / "figures" / kind)
+            body += [f"<h2>{kind.capitalize()}</h2>", _embedded(files[-2])]
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     body += [f"<h2>Configuration {run['digest']}</h2><p>{html.escape(versions)}</p>"]
     body += [f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
 
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState
+from lotto_jax.objectives.state import Batch, Images, Metrics, Objective, TrainState
 from lotto_jax.pruning import masks
 from lotto_jax.training import shuffle
 
@@ -187,9 +187,9 @@ def evaluate(
     return over_tickets(one_ticket, tickets, mesh)(data, params, model_state, keys)
 
 
-@functools.partial(jax.jit, static_argnames=("objective", "mesh", "tickets"))
+@functools.partial(jax.jit, static_argnames=("function", "mesh", "tickets"))
 def images(
-    objective: Objective,
+    function: Images,
     params: PyTree,
     model_state: PyTree,
     keys: Key[Array, "tickets"],
@@ -198,9 +198,9 @@ def images(
     mesh: Mesh,
     tickets: Parallel = "vmap",
 ) -> Float[Array, "tickets batch height width channels"]:
-    """Reconstructions of `batch`, or samples, in [0, 1], by stacked tickets."""
+    """Images in [0, 1] by stacked tickets; `function` is an objective's `reconstruct` or `sample`."""
 
     def one_ticket(batch: Batch, params: PyTree, model_state: PyTree, key: Array) -> Array:
-        return objective.images(params, model_state, batch, key)
+        return function(params, model_state, batch, key)
 
     return over_tickets(one_ticket, tickets, mesh)(batch, params, model_state, keys)

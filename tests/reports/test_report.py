@@ -19,7 +19,7 @@ def test_a_report_is_one_file_with_table_figures_and_configuration(tmp_path):
     assert page.count("data:image/png;base64,") == 3  # against sparsity, curves, images
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing outside the file
     assert "&quot;rewind_step&quot;: 3" in page or '"rewind_step": 3' in page
-    for name in ("reconstruction_loss_against_sparsity", "loss_curves", "images"):
+    for name in ("reconstruction_loss_against_sparsity", "loss_curves", "reconstructions"):
         picture = np.asarray(Image.open(tmp_path / "run" / "figures" / f"{name}.png").convert("L"))
         assert picture.shape[0] > 200 and picture.std() > 5  # not blank
         assert (tmp_path / "run" / "figures" / f"{name}.svg").read_text().startswith("<?xml")

@@ -18,10 +18,12 @@ def default() -> ConfigDict:
     config.seeds = (0, 1, 2)
 
     config.dataset = ConfigDict()
-    config.dataset.name = "digits"  # digits (bundled), or a TFDS name: mnist, cifar10
+    config.dataset.name = "digits"  # digits (bundled), or a TFDS name: mnist, cifar10, celeb_a
     config.dataset.data_dir = ""  # where TFDS datasets lie; empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets
     config.dataset.train_examples = 0  # the first so many training examples; 0: all of them
-    config.dataset.validation_examples = 0  # held out from the end of the training split
+    config.dataset.validation_examples = 0  # held out from the end of the training split; 0: the dataset's own, if any
+    config.dataset.image_size = 0  # centered squares resized to this height and width; 0: images as they are stored
+    config.dataset.device_budget_mb = 4096.0  # a training split of more megabytes streams from disk; 0: every one
 
     config.model = ConfigDict({"name": "linear_autoencoder", "latent": 128})
     config.objective = ConfigDict({"name": "reconstruction"})
@@ -94,6 +96,8 @@ MINIMA = {
     "evaluation.images": 0,
     "dataset.train_examples": 0,
     "dataset.validation_examples": 0,
+    "dataset.image_size": 0,
+    "dataset.device_budget_mb": 0,
     "log_every": 1,
     "checkpoint.every_seconds": 0,
     "report.tolerance": 0,

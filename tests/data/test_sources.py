@@ -1,13 +1,14 @@
 """Sources: exact pixels, explicit splits, a cache that is verified, and messages that help."""
 
 import io
+import shutil
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lotto_jax.data import cache, sources
+from lotto_jax.data import sources
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +79,6 @@ def test_a_damaged_cache_is_noticed_and_made_again(tfds_dir, tmp_path, damage):
     np.testing.assert_array_equal(again.train.image, good)
 
 
-def test_an_interrupted_write_leaves_nothing_behind(tmp_path):
-    class Interrupted(Exception):
-        pass
-
-    class Unwritable:
-        def __array__(self, dtype=None, copy=None):
-            raise Interrupted
-
-    with pytest.raises(Interrupted):
-        cache.write(tmp_path / "entry", {"a": np.ones(3), "b": Unwritable()})
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_splits_are_explicit_and_do_not_overlap(tfds_dir):
     whole = sources.load("tiny_shapes", str(tfds_dir))
     split = sources.load("tiny_shapes", str(tfds_dir), train_examples=9, validation_examples=5)
@@ -128,3 +116,63 @@ def test_real_mnist_has_its_shape_and_a_second_start_takes_less_than_a_second(da
     start = time.perf_counter()
     sources.load("mnist", data_dir)
     assert time.perf_counter() - start < 1.0
+
+
+def test_digits_can_be_enlarged():
+    stored, large = sources.load("digits"), sources.load("digits", image_size=32)
+    assert large.image_shape == (32, 32, 1) and large.label_names == tuple("0123456789")
+    np.testing.assert_array_equal(large.train.label, stored.train.label)
+    blocks = large.test.image.reshape(-1, 8, 4, 8, 4, 1).mean((2, 4))
+    assert np.abs(blocks - stored.test.image).mean() < 12  # of 255; bicubic smooths the edges
+
+
+def test_a_size_crops_to_the_centered_square_and_is_cached_beside_the_stored_one(tfds_dir):
+    dataset = sources.load("tiny_shapes", str(tfds_dir), image_size=5)
+    np.testing.assert_array_equal(dataset.test.image, sources.load("tiny_shapes", str(tfds_dir)).test.image[:, :5])
+    assert dataset.validation.image.shape == (0, 5, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ('"array_record"', '"tfrecord"', ("tfrecord", "--file_format=array_record")),
+        ('"name": "test"', '"name": "dev"', ("tiny_shapes", "train, dev", "train and test")),
+    ],
+)
+def test_a_dataset_that_cannot_be_read_says_why(tfds_dir, tmp_path, old, new, parts):
+    shutil.copytree(tfds_dir / "tiny_shapes", tmp_path / "tiny_shapes")
+    info = tmp_path / "tiny_shapes" / "1.2.0" / "dataset_info.json"
+    assert old in info.read_text()
+    info.write_text(info.read_text().replace(old, new))
+    with pytest.raises(ValueError) as error:
+        sources.load("tiny_shapes", str(tmp_path))
+    for part in parts:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("features", "parts"),
+    [
+        ({}, ("image",)),
+        ({"image": {"dtype": "uint16", "shape": (4, 4, 1)}}, ("8-bit",)),
+        ({"image": {"dtype": "uint8", "shape": (4, 4, 2)}}, ("1, 3 or 4 channels",)),
+        ({"image": {"dtype": "uint8", "shape": (None, None, 3)}}, ("config.dataset.image_size is 0", "differ")),
+    ],
+)
+def test_images_that_cannot_be_used_are_named(features, parts):
+    import tensorflow_datasets as tfds
+
+    encodings = {"encoding_format": "png"}
+    made = {
+        key: tfds.features.Image(shape=f["shape"], dtype=np.dtype(f["dtype"]).type, **encodings)
+        for key, f in features.items()
+    }
+    with pytest.raises(ValueError) as error:
+        sources._image_shape("shapes", made, 0)
+    for part in ("config.dataset", "shapes", *parts):
+        assert part in str(error.value)
+
+
+def test_a_dataset_without_labels_is_refused():
+    with pytest.raises(ValueError, match="no labels"):
+        sources._labels("shapes", {})

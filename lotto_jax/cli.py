@@ -1,4 +1,4 @@
-"""The command line: `lotto-jax run | describe | report | fid | weights`. JAX is imported only by the command that needs it."""
+"""The command line: `lotto-jax COMMAND`. JAX is imported only by the commands that need it."""
 
 import argparse
 import difflib
@@ -17,7 +17,7 @@ DESCRIPTION = """\
 Find winning lottery tickets in deep generative models.
 
   lotto-jax run --config=configs/quickstart.py --workdir=runs/quickstart
-      Find tickets of a small autoencoder on bundled digits (about a minute), then write
+      Find tickets of a small autoencoder on bundled digits (half a minute), then write
       the table, the figures and report.html into runs/quickstart.
 
   lotto-jax run --config=configs/linear_ae_mnist.py --workdir=runs/mnist \\
@@ -35,8 +35,12 @@ Find winning lottery tickets in deep generative models.
       Frechet Inception distance of two image folders (or npz statistics), as torch-fidelity computes it.
 
 A run that was interrupted goes on when the same command is given again.
-Exit status: 0 done, 143 preempted by SIGTERM with its state saved, 1 a fault, 2 a wrong command line.
+Exit status: 0 done, 143 preempted by SIGTERM with its state saved, 1 a fault (a wrong configuration too), 2 a wrong
+command line.
 """
+
+
+HINT = "lotto_jax/config.py lists the fields; those of model, objective and optimizer have to be in the file first."
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -51,7 +55,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     run.add_argument("--workdir", required=True, type=Path, help="directory of the run, made if missing")
     describe = commands.add_parser("describe", help="sizes of the networks of a configuration")
     describe.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
-    epilog = "--config.FIELD=VALUE sets a field, for instance --config.imp.rounds=5 or --config.seeds='(0, 1)'."
+    epilog = "--config.FIELD=VALUE sets a field, for instance --config.imp.rounds=5 or --config.seeds='(0, 1)'; "
+    epilog += "lotto_jax/config.py explains them all, configs/README.md lists the files."
     run.epilog = describe.epilog = epilog
     report = commands.add_parser("report", help="tables, figures and report.html of a run")
     report.add_argument("--workdir", required=True, type=Path, help="directory of the run")
@@ -91,7 +96,7 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
         field = override.removeprefix("--config.").partition("=")[0]
         if field not in fields:
             close = difflib.get_close_matches(field, fields, n=1)
-            hint = f"did you mean config.{close[0]}?" if close else "lotto_jax/config.py lists all fields."
+            hint = f"did you mean config.{close[0]}?" if close else HINT
             raise ValueError(f"config.{field} is not a field of {file}; {hint}")
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values)
@@ -150,7 +155,8 @@ def _describe(args: argparse.Namespace, overrides: list[str]) -> None:
 
     config = load_config(args.config, overrides)
     configuration.validate(config)
-    print(describe(build.objective(config, sources.image_shape(config.dataset.name, config.dataset.image_size))))
+    data = config.dataset
+    print(describe(build.objective(config, sources.image_shape(data.name, data.data_dir, data.image_size))))
 
 
 def _report(args: argparse.Namespace) -> int:

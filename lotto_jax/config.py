@@ -43,7 +43,7 @@ def default() -> ConfigDict:
     config.imp.rewind_step = 10  # i: winning tickets start from the state after i steps; 0: from initialization
     config.imp.pruned = ("both",)  # both, and/or component names: each is a ticket search of its own
     config.imp.arms = ("winning", "random")  # and/or random_pruned
-    config.imp.one_shot_sparsities = ()  # tickets pruned at once from the dense network, one per sparsity
+    config.imp.one_shot_sparsities = ()  # pruned at once from the dense network, of the first entry of `pruned`
 
     config.evaluation = ConfigDict()
     config.evaluation.split = "test"  # test or validation

@@ -10,7 +10,7 @@ ensure_venv() {
     "$python" -m venv "$dir"
   fi
   stamp=$(cat pyproject.toml constraints.txt | cksum)
-  if ! cat "$dir"/.installed-${extras:-*} 2>/dev/null | grep -qxF "$stamp"; then
+  if ! grep -qsxF "$stamp" "$dir"/.installed-${extras:-*}; then
     echo "Installing lotto_jax${extras:+[$extras]} into $dir (once; some minutes)"
     "$dir/bin/python" -m pip install --quiet --disable-pip-version-check \
       --constraint constraints.txt --editable ".${extras:+[$extras]}"

@@ -6,23 +6,33 @@ from pathlib import Path
 import pytest
 
 from lotto_jax import config as configuration
+from lotto_jax.cli import load_config
 from lotto_jax.experiments import build, imp
 from tests import tiny
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_configuration_file_is_complete_and_valid(path):
+VARIANTS = {"linear_ae_mnist": ("", "rewind0"), "quickstart": ("",)}
+CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("", "cpu"))]
+SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "celeb_a": (32, 32, 3)}
+
+
+@pytest.mark.parametrize(("path", "variant"), CASES, ids=lambda case: getattr(case, "stem", case))
+def test_a_configuration_file_is_complete_and_valid(path, variant):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    config = module.get_config()
+    config = module.get_config(*[variant] if variant else [])
     configuration.validate(config)
     assert config.is_locked
-    shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[config.dataset.name]
-    imp.check(config, build.objective(config, shape).components)
+    imp.check(config, build.objective(config, SHAPES[config.dataset.name]))
     assert path.stem in (path.parent / "README.md").read_text()
+
+
+def test_an_unknown_variant_is_named():
+    with pytest.raises(ValueError, match="no variant 'gpu'; it takes cpu"):
+        load_config(f"{FILES[0]}:gpu", [])
 
 
 def test_an_unknown_field_is_an_error_in_a_file_and_in_a_foreign_configuration():

@@ -98,6 +98,27 @@ def load(
     return Dataset(name, version, train, validation, splits["test"], label_names, streamed)
 
 
+def image_shape(name: str, data_dir: str = "", image_size: int = 0) -> tuple[int, int, int]:
+    """(height, width, channels) of the images that `load` would give, without needing the dataset itself.
+
+    Raises:
+      ValueError: if TFDS does not know the dataset, or its images cannot be read.
+    """
+    if name == "digits":
+        return (image_size or 8, image_size or 8, 1)
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=_directory(data_dir), try_gcs=False)
+    except tfds.core.DatasetNotFoundError:
+        raise ValueError(f"config.dataset.name is {name!r}, which TFDS does not know.") from None
+    return _image_shape(name, builder.info.features, image_size)
+
+
+def _directory(data_dir: str) -> Path:
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+
+
 def _digits(image_size: int) -> tuple[str, dict[str, np.ndarray]]:
     """Scikit-learn's 1,797 real 8x8 digits; a fixed random fifth is the test split."""
     from sklearn.datasets import load_digits
@@ -119,7 +140,7 @@ def _digits(image_size: int) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def _tfds(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.ndarray]]:
-    directory = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    directory = _directory(data_dir)
     # The newest prepared version, found without importing TFDS: a cached dataset loads in well under a second.
     infos = sorted(
         (directory / name).glob("[0-9]*.[0-9]*.[0-9]*/dataset_info.json"),

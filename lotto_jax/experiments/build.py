@@ -51,20 +51,37 @@ def _choose(section: str, choices: Mapping[str, Any], config: ConfigDict) -> Any
     return choices[config.name]
 
 
-def _parameters(function: Callable[..., Any]) -> set[str]:
-    return set(inspect.signature(function).parameters)
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
+def _check_type(field: str, value: Any, default: Any) -> None:
+    """Raise ValueError unless `value` is of the kind that an argument with this default takes."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool | str):
+        fits, wanted = isinstance(value, type(default)), f"a {type(default).__name__}"
+    elif isinstance(default, int):
+        fits, wanted = isinstance(value, int) and number and value > 0, "a positive integer"
+    else:
+        fits, wanted = number or (value is None and default is None), "a number"
+    if not fits:
+        raise ValueError(f"{field} is {value!r}; it takes {wanted}.")
 
 
 def _fields(section: str, config: ConfigDict, *functions: Callable[..., Any]) -> dict[str, Any]:
     """The fields that a section sets, each checked to be an argument of one of `functions`."""
     fields = {key: value for key, value in config.items() if key != "name"}
-    accepted = set().union(*map(_parameters, functions)) - GIVEN
-    for key in fields:
+    accepted = {key: p for f in functions for key, p in _parameters(f).items() if key not in GIVEN}
+    for key, value in fields.items():
         if key not in accepted:
             raise ValueError(
                 f"config.{section}.{key} is not a field of {config.name!r}; "
                 f"it takes {', '.join(sorted(accepted)) or 'none'}."
             )
+        _check_type(f"config.{section}.{key}", value, accepted[key].default)
+    for key, parameter in accepted.items():
+        if parameter.default is parameter.empty and key not in fields:
+            raise ValueError(f"config.{section}.{key} is missing; {config.name!r} needs it.")
     return fields
 
 

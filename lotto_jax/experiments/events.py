@@ -29,6 +29,6 @@ class Events:
         self._writers[curve].write_scalars(step, dict(scalars))  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """Flush everything."""
-        for writer in self._writers.values():
-            writer.close()  # type: ignore[attr-defined]
+        """Flush everything; curves can be written on with."""
+        while self._writers:
+            self._writers.popitem()[1].close()  # type: ignore[attr-defined]

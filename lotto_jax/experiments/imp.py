@@ -5,6 +5,7 @@ winning tickets that phase r - 1 trained by `fraction`, starts them from the sna
 control arms. A last phase trains the one-shot tickets.
 """
 
+import contextlib
 import warnings
 from typing import NamedTuple
 
@@ -37,11 +38,15 @@ class Trained(NamedTuple):
     mask: pruning.Mask
 
 
-def check(config: ConfigDict, components: tuple[str, ...]) -> None:
-    """Raise ValueError on the first field of `config.imp` that makes no sense for a network with these components."""
-    imp = config.imp
+def check(config: ConfigDict, objective: Objective) -> None:
+    """Raise ValueError on the first field of `config.imp` that makes no sense for the networks of `objective`."""
+    imp, components = config.imp, objective.components
     if not 0 < imp.fraction < 1:
         raise ValueError(f"config.imp.fraction is {imp.fraction}; it must lie between 0 and 1.")
+    for field in ("pruned", "arms"):
+        names = imp[field]
+        if len(set(names)) != len(names):
+            raise ValueError(f"config.imp.{field} is {tuple(names)}; every entry may be there once.")
     for pruned in imp.pruned:
         if pruned not in ("both", *components):
             raise ValueError(
@@ -54,8 +59,25 @@ def check(config: ConfigDict, components: tuple[str, ...]) -> None:
     if "winning" not in imp.arms or not imp.pruned:
         raise ValueError("config.imp.arms must hold 'winning', and config.imp.pruned at least one entry.")
     for sparsity in imp.one_shot_sparsities:
-        if not 0 < sparsity < 1:
+        if not isinstance(sparsity, float) or not 0 < sparsity < 1:
             raise ValueError(f"config.imp.one_shot_sparsities holds {sparsity}; each must lie between 0 and 1.")
+    params = jax.eval_shape(objective.init, jax.random.key(0)).params
+    for pruned in imp.pruned:
+        leaves = jax.tree.leaves(params if pruned == "both" else params[pruned])
+        weights = left = sum(leaf.size for leaf in leaves if leaf.ndim >= 2)
+        for number in range(1, imp.rounds + 1):
+            removed = round(imp.fraction * left)
+            if removed == 0 or removed == left:
+                raise ValueError(
+                    f"config.imp.rounds is {imp.rounds}, but round {number} would find only {left} of {weights} "
+                    f"weights left to prune by {imp.fraction:.0%} (pruned: {pruned}); lower it to {number - 1}."
+                )
+            left -= removed
+        for sparsity in imp.one_shot_sparsities:
+            if round(sparsity * weights) == weights:
+                raise ValueError(
+                    f"config.imp.one_shot_sparsities holds {sparsity}, which leaves none of {weights} weights."
+                )
 
 
 class Search:
@@ -95,7 +117,7 @@ class Search:
 
     def round(self, r: int, snapshot: TrainState) -> tuple[Stack | None, Stack | None]:
         """The tickets of round r in every arm, for every choice of pruned components."""
-        previous = self.restore(r - 1)
+        previous = self.trained(r - 1)
         head, body = [], []
         for j, pruned in enumerate(self.config.imp.pruned):
             if r == 1:
@@ -118,7 +140,7 @@ class Search:
 
     def one_shot(self, snapshot: TrainState) -> tuple[Stack | None, Stack | None]:
         """Tickets pruned at once from the dense networks, in the first entry of `config.imp.pruned`."""
-        pruned, dense = self.config.imp.pruned[0], self.restore(0)
+        pruned, dense = self.config.imp.pruned[0], self.trained(0)
         body = []
         for sparsity in self.config.imp.one_shot_sparsities:
             mask = _prune_to(dense.params, self.ones[pruned], jnp.float32(sparsity))
@@ -167,6 +189,17 @@ class Search:
         mask = unpack(saved["mask"], self.dense_mask)
         return Trained(tickets, saved["params"], saved["model_state"], mask)
 
+    def trained(self, phase: int) -> Trained:
+        """The final states of a finished phase, trained again if the stored ones are damaged."""
+        try:
+            return self.restore(phase)
+        except checkpoints.StorageError as error:
+            warnings.warn(f"{error} Training that round again.", stacklevel=2)
+            if phase in self.rounds.steps():
+                self.rounds.delete(phase)
+            self.run_phase(phase)
+            return self.restore(phase)
+
     def snapshot(self) -> TrainState:
         """The states at the rewind step; trained again from initialization if the stored ones are lost."""
         step = self.config.imp.rewind_step
@@ -193,29 +226,16 @@ class Search:
 
     # The run.
 
-    def finished(self) -> list[int]:
-        """Phases whose results are stored and whose states can be read as far as they are needed, in order."""
-        done = [p for p in self.rounds.steps() if p < self.phases]
-        while done:
-            try:
-                self.restore(done[-1])
-                return done
-            except checkpoints.StorageError as error:
-                warnings.warn(f"{error} Training that round again.", stacklevel=2)
-                self.rounds.delete(done.pop())
-        return []
-
     def run(self) -> None:
         """Train all phases that are not done yet."""
-        done = self.finished()
+        last = max(self.rounds.steps(), default=-1)
         per = len(self.seeds) * len(self.config.imp.pruned)
         arms = self.config.imp.arms
         each = [self.trainer.work(len(self.seeds), len(self.seeds))]
         each += [self.trainer.work(per * arms.count("random"), per * len(arms))] * self.config.imp.rounds
         each += [self.trainer.work(0, len(self.seeds) * len(self.config.imp.one_shot_sparsities))]
-        self.trainer.progress.total = sum(each)
-        last = max(done, default=-1)
-        self.trainer.progress.update(sum(each[: last + 1]))
+        self.trainer.progress.initial = sum(each[: last + 1])  # does not count for the speed
+        self.trainer.progress.reset(sum(each))
         for phase in range(last + 1, self.phases):
             self.run_phase(phase)
 
@@ -229,7 +249,7 @@ class Search:
             head, body = self.one_shot(self.snapshot())
         stack = self.trainer.train_phase(phase, head, body, self._keep_snapshot if phase == 0 else None)
         self.trainer.preemption.check()
-        metrics = self.trainer.evaluate(stack)
+        metrics = self.trainer.evaluate(stack)  # checks that they are finite
         self.trainer.preemption.check()
         self._report(stack, metrics)
         self.keep(phase, stack)
@@ -270,11 +290,11 @@ class Search:
         pictures = {"original": np.asarray(batch.image)}
         kept = [phase for phase in self.rounds.steps() if phase <= self.config.imp.rounds]
         for phase in sorted({kept[i] for i in np.linspace(0, len(kept) - 1, 6).round().astype(int)}):
-            trained = self.restore(phase)
+            trained = self.trained(phase)
             chosen = [
                 i
                 for i, t in enumerate(trained.tickets)
-                if t.seed == self.seeds[0] and t.pruned in ("both", self.config.imp.pruned[0])
+                if t.seed == self.seeds[0] and (t.arm == "dense" or t.pruned == self.config.imp.pruned[0])
             ]
             keys = jnp.stack([self.fresh.key[0]] * len(chosen))
             params, model_state = take((trained.params, trained.model_state), jnp.asarray(chosen))
@@ -340,11 +360,10 @@ def run(
     config: ConfigDict, objective: Objective, dataset: Dataset, directory: RunDirectory, preemption: Preemption
 ) -> None:
     """Run or resume the search of `config` in `directory`."""
-    trainer = Trainer(config, objective, dataset, directory, preemption)
-    search = Search(config, objective, trainer)
-    try:
+    with contextlib.ExitStack() as stack:
+        trainer = Trainer(config, objective, dataset, directory, preemption)
+        stack.callback(trainer.close)
+        search = Search(config, objective, trainer)
+        stack.callback(search.close)
         search.run()
         search.draw()
-    finally:
-        trainer.close()
-        search.close()

@@ -8,6 +8,7 @@ from lotto_jax import config as configuration
 from lotto_jax.data import sources
 from lotto_jax.experiments import build, imp
 from lotto_jax.experiments.run_directory import RunDirectory
+from lotto_jax.experiments.tickets import total_steps
 from lotto_jax.training.preemption import Preemption
 
 
@@ -24,7 +25,8 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     configuration.validate(config)
     dataset = sources.load(**config.dataset)
     objective = build.objective(config, dataset.image_shape)
-    imp.check(config, objective.components)
+    imp.check(config, objective)
+    total_steps(config, dataset)
     directory = RunDirectory(Path(workdir), config)
     try:
         imp.run(config, objective, dataset, directory, preemption or Preemption())

@@ -1,4 +1,4 @@
-"""A run's directory: its configuration, lock, training curves, results and tickets; every write is atomic."""
+"""A run's directory: its configuration, lock, training curves, results and tickets; files are replaced whole."""
 
 import csv
 import fcntl
@@ -81,7 +81,7 @@ class RunDirectory:
         values = configuration.as_dict(config)
         if stored.exists():
             self._compare(json.loads(stored.read_text())["config"], values)
-        elif any(p.name != ".lock" for p in self.path.iterdir()):
+        elif any(p.name != ".lock" and p.suffix != ".tmp" for p in self.path.iterdir()):
             raise RunDirectoryError(f"{self.path} holds other files but no run; choose an empty --workdir.")
         else:
             versions = {name: version(name) for name in VERSIONED}
@@ -89,7 +89,9 @@ class RunDirectory:
             write_atomically(stored, json.dumps(content, indent=2) + "\n")
 
     def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        before, now = configuration.flatten(old), configuration.flatten(new)
+        # A field that is younger than the run was at its default there.
+        before = configuration.flatten(configuration.as_dict(configuration.default())) | configuration.flatten(old)
+        now = configuration.flatten(new)
         keys = sorted((before.keys() | now.keys()) - set(MAY_CHANGE))
         changed = [
             f"{key} ({before.get(key, 'absent')} there, {now.get(key, 'absent')} here)"
@@ -108,13 +110,11 @@ class RunDirectory:
 
     def add_results(self, results: Iterable[Result]) -> None:
         """Append rows to results.csv; a measurement that is there already is replaced, so repeating is harmless."""
-        rows = {row[:-1]: row for row in read_results(self.path)}
-        rows |= {row[:-1]: row for row in results}
+        # Rows are the same measurement if they are written the same: a sparsity loses its last digits on disk.
+        written = [[f"{x:.9g}" if isinstance(x, float) else str(x) for x in r] for r in results]
+        rows = {tuple(row[:-1]): row for row in [*_rows(self.path), *written]}
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(Result._fields)
-        for row in rows.values():
-            writer.writerow([f"{x:.9g}" if isinstance(x, float) else x for x in row])
+        csv.writer(text, lineterminator="\n").writerows([Result._fields, *rows.values()])
         write_atomically(self.path / "results.csv", text.getvalue())
 
     def log(self, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -122,11 +122,11 @@ class RunDirectory:
         with open(self.path / "metrics.jsonl", "a") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 
-    def truncate_log(self, position: int) -> None:
-        """Drop the points after `position`, which a resumed run will make again, and a half-written last line."""
+    def truncate_log(self, first: int, last: int) -> None:
+        """Drop the points after position `first` up to `last`, which will be made again, and a half-written line."""
         path = self.path / "metrics.jsonl"
-        kept = [line for line in read_log(self.path) if line["position"] <= position]
         if path.exists():
+            kept = [line for line in read_log(self.path) if not first < line["position"] <= last]
             write_atomically(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def save_ticket(self, name: str, mask: masks.Mask, provenance: Mapping[str, Any]) -> None:
@@ -137,17 +137,19 @@ class RunDirectory:
         write_atomically(directory / "provenance.json", json.dumps(provenance, indent=2) + "\n")
 
 
-def read_results(path: Path) -> list[Result]:
-    """The rows of results.csv in a run directory (none if it has no such file yet)."""
+def _rows(path: Path) -> list[list[str]]:
+    """The rows of results.csv as they are written."""
     file = path / "results.csv"
     if not file.exists():
         return []
-    types = [Result.__annotations__[name] for name in Result._fields]
     with open(file, newline="") as lines:
-        return [
-            Result(*(t(row[name]) for t, name in zip(types, Result._fields, strict=True)))
-            for row in csv.DictReader(lines)
-        ]
+        return [[row[name] for name in Result._fields] for row in csv.DictReader(lines)]
+
+
+def read_results(path: Path) -> list[Result]:
+    """The rows of results.csv in a run directory (none if it has no such file yet)."""
+    types = [Result.__annotations__[name] for name in Result._fields]
+    return [Result(*(t(x) for t, x in zip(types, row, strict=True))) for row in _rows(path)]
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ rewind step (the head); there those that begin at the snapshot join them, and al
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +46,7 @@ class Ticket(NamedTuple):
     @property
     def name(self) -> str:
         """Unique within a run."""
-        sparsity = f"-{self.sparsity:.3f}" if self.arm == "one_shot" else ""
+        sparsity = f"-{self.sparsity:.6f}" if self.arm == "one_shot" else ""
         return f"{self.pruned}-{self.arm}{sparsity}-round{self.round:02d}-seed{self.seed}"
 
 
@@ -105,6 +106,36 @@ def masked(states: TrainState, mask: masks.Mask) -> TrainState:
     return jax.tree.map(jnp.copy, states._replace(params=jax.vmap(masks.apply)(states.params, mask)))
 
 
+def total_steps(config: ConfigDict, dataset: Dataset) -> int:
+    """Steps of every ticket.
+
+    Raises:
+      ValueError: if `config.train`, `config.imp` or `config.evaluation` does not suit the dataset.
+    """
+    examples, batch_size = len(dataset.train.label), config.train.batch_size
+    if batch_size > examples:
+        raise ValueError(
+            f"config.train.batch_size is {batch_size}, more than the {examples} training examples; lower it."
+        )
+    critic_steps = config.objective.get("critic_steps", 1)
+    if batch_size % critic_steps:
+        raise ValueError(
+            f"config.train.batch_size is {batch_size}, which {critic_steps} critic steps cannot share equally; "
+            "make it a multiple of config.objective.critic_steps."
+        )
+    steps = config.train.epochs * (examples // batch_size)
+    if config.imp.rewind_step >= steps:
+        raise ValueError(
+            f"config.imp.rewind_step is {config.imp.rewind_step}, but training has only {steps} steps; lower it."
+        )
+    if not len(getattr(dataset, config.evaluation.split).label):
+        raise ValueError(
+            f"config.evaluation.split is {config.evaluation.split!r}, but that split is empty; "
+            "set config.dataset.validation_examples or evaluate on the test split."
+        )
+    return steps
+
+
 def choose_parallel(wanted: str, objective: Objective) -> loop.Parallel:
     """What `config.parallel.tickets` stands for on this machine.
 
@@ -138,27 +169,18 @@ class Trainer:
         everywhere = mesh.replicated(self.mesh)
         self.data = jax.device_put(Batch(*map(jnp.asarray, dataset.train)), everywhere)
         held_out = getattr(dataset, config.evaluation.split)
-        if not len(held_out.label):
-            raise ValueError(
-                f"config.evaluation.split is {config.evaluation.split!r}, but that split is empty; "
-                "set config.dataset.validation_examples or evaluate on the test split."
-            )
         self.held_out = jax.device_put(Batch(*map(jnp.asarray, held_out)), everywhere)
-        epoch_steps = len(dataset.train.label) // config.train.batch_size
-        self.steps = config.train.epochs * epoch_steps
+        self.steps = total_steps(config, dataset)
         self.rewind_step = config.imp.rewind_step
-        if not epoch_steps:
-            raise ValueError(
-                f"config.train.batch_size is {config.train.batch_size}, more than the {len(dataset.train.label)} "
-                "training examples; lower it."
-            )
-        if self.rewind_step >= self.steps:
-            raise ValueError(
-                f"config.imp.rewind_step is {self.rewind_step}, but training has only {self.steps} steps; lower it."
-            )
         root: Path = directory.path / "checkpoints"
         self.chunks = checkpoints.Store(root / "chunks", keep=2)
-        self.progress = tqdm(unit="step", unit_scale=True, dynamic_ncols=True, smoothing=0.05)
+        self.progress = tqdm(
+            unit=" ticket-steps",
+            unit_scale=True,
+            dynamic_ncols=True,
+            smoothing=0.05,
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,  # a file gets lines worth keeping
+        )
         self._last_save = time.monotonic()
         self.events = Events(directory.path)
 
@@ -222,8 +244,9 @@ class Trainer:
         """Chunks from step `start` to `stop`, each checked before anything is saved."""
         tickets, states, mask = stack
         states, mask = self.place((states, mask))
-        self.directory.truncate_log(self.position(phase, start))
-        self.progress.set_description(f"round {tickets[0].round}, {len(tickets)} tickets")
+        self.directory.truncate_log(self.position(phase, start), self.position(phase, self.steps))
+        what = "one-shot" if tickets[0].arm == "one_shot" else f"round {tickets[0].round} of {self.config.imp.rounds}"
+        self.progress.set_description(f"{what}, {len(tickets)} tickets", refresh=False)
         length, first = min(10, CHUNK_STEPS), True
         step = start
         while step < stop:
@@ -249,6 +272,7 @@ class Trainer:
                 length = int(np.clip(CHUNK_SECONDS / seconds * (end - step), 1, CHUNK_STEPS))
             step, first = end, False
             self._save(phase, step, states, mask)
+        self.events.close()
         return Stack(tickets, states, mask)
 
     def _check_finite(self, tickets: list[Ticket], log: dict, finite: np.ndarray, step: int, end: int) -> None:
@@ -257,7 +281,7 @@ class Trainer:
         for i, ticket in enumerate(tickets):
             for name, values in log.items():
                 if not np.all(np.isfinite(values[: end - step, i])):
-                    bad = step + int(np.argmin(np.isfinite(values[: end - step, i])))
+                    bad = step + 1 + int(np.argmin(np.isfinite(values[: end - step, i])))
                     raise Diverged(self._divergence(ticket, f"{name} is not finite at step {bad}"))
             if not finite[i]:
                 raise Diverged(self._divergence(ticket, f"the weights are not finite after step {end}"))
@@ -288,7 +312,8 @@ class Trainer:
                 "sparsity": f"{max(t.sparsity for t in tickets):.1%}",
                 name: f"{np.mean(log[name][end - step - 1]):.4g}",
                 "at": f"{end}/{self.steps}",
-            }
+            },
+            refresh=False,
         )
 
     def _save(self, phase: int, step: int, states: TrainState, mask: masks.Mask) -> None:
@@ -314,7 +339,12 @@ class Trainer:
             mesh=self.mesh,
             tickets=self.parallel,
         )
-        return jax.device_get(metrics)
+        metrics = jax.device_get(metrics)
+        for i, ticket in enumerate(stack.tickets):
+            for name, values in metrics.items():
+                if not (np.isfinite(values[i]) or self.objective.collapses):
+                    raise Diverged(self._divergence(ticket, f"{name} on the held-out split is not finite"))
+        return metrics
 
     def close(self) -> None:
         """Finish pending saves."""

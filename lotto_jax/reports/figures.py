@@ -45,7 +45,7 @@ def _sparsity_axis(axes: Axes, sparsities: list[float]) -> None:
         if not chosen or _position(s) - _position(chosen[-1]) > span / 14:
             chosen.append(s)
     axes.set_xticks([_position(s) for s in chosen], [f"{100 * s:.3g}" for s in chosen])
-    axes.set_xlabel("sparsity of the network (%)")
+    axes.set_xlabel("sparsity of the network (%), spaced by pruning rounds")
 
 
 def _label(name: str) -> str:
@@ -65,20 +65,27 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
     several = len({pruned for pruned, arm in curves if arm == "winning"}) > 1
     for dense in curves.pop(("both", "dense"), []):
         axes.axhline(dense.mean, color="black", linewidth=1, label="dense")
-        axes.axhspan(dense.mean - dense.std, dense.mean + dense.std, color="black", alpha=0.12, linewidth=0)
+        axes.axhspan(
+            dense.mean - dense.std,
+            dense.mean + dense.std,
+            color="black",
+            alpha=0.12,
+            linewidth=0,
+            label="dense, one std",
+        )
     for (pruned, arm), line in curves.items():
         line = sorted(line, key=lambda p: p.sparsity)
         axes.errorbar(
             [_position(p.sparsity) for p in line],
             [p.mean for p in line],
             [p.std for p in line],
-            color=CONTROLS.get(arm) or COLORS.get(pruned, "tab:purple"),
+            color=CONTROLS.get(arm) or ("tab:red" if arm == "random" and not several else COLORS[pruned]),
             linestyle=STYLES.get(arm, "-"),
             marker=MARKERS.get(arm, "o"),
             markersize=4,
             linewidth=1.4,
             capsize=2,
-            label=_label(arm) + (f", {pruned} pruned" if several and arm in ("winning", "random") else ""),
+            label=_label(arm) + (f", {pruned} pruned" if several else ""),
         )
     # Seeds of a very sparse random arm can lie far off; the axis follows the means.
     means = [p.mean for p in points if p.values]
@@ -96,7 +103,8 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
                 xytext=(6 if left else -6, 0),
                 textcoords="offset points",
             )
-    _sparsity_axis(axes, [p.sparsity for p in points])
+    rounds = [p.sparsity for p in points if p.arm == "winning"]
+    _sparsity_axis(axes, rounds or [p.sparsity for p in points])
     axes.set_ylabel(_label(metric))
     axes.set_title(title, fontsize=10)
     axes.grid(alpha=0.25)
@@ -109,7 +117,7 @@ def training_curves(log: list[dict[str, Any]], name: str, path: Path) -> list[Pa
     groups: dict[tuple, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     first = next(p["pruned"] for p in log if p["arm"] == "winning")
     for p in log:
-        if name in p and p["arm"] in ("dense", "winning", "random") and p["pruned"] in (first, "both"):
+        if name in p and (p["arm"] == "dense" or (p["arm"] in ("winning", "random") and p["pruned"] == first)):
             groups[p["arm"], p["round"]][p["step"]].append(p[name])
     sparsity = {p["round"]: p["sparsity"] for p in log if p["arm"] == "winning" and p["pruned"] == first}
     rounds = sorted(sparsity)
@@ -134,7 +142,7 @@ def training_curves(log: list[dict[str, Any]], name: str, path: Path) -> list[Pa
 def _shades(count: int) -> list[Any]:
     from matplotlib import colormaps
 
-    return [colormaps["viridis"](i / max(count - 1, 1)) for i in range(count)]
+    return [colormaps["viridis"](0.85 * i / max(count - 1, 1)) for i in range(count)]  # the rest is too pale
 
 
 def image_grid(pictures: dict[str, np.ndarray], path: Path) -> list[Path]:

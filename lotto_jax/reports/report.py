@@ -4,14 +4,22 @@ import base64
 import html
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from lotto_jax.experiments.run_directory import read_log, read_results, write_atomically
+from lotto_jax.experiments.run_directory import Result, read_log, read_results, write_atomically
 from lotto_jax.reports import figures, summary
 
+GLOSSARY = """\
+<b>dense</b>: the whole network. <b>winning</b>: the mask of iterative magnitude pruning, started from the state at the
+rewind step. <b>random</b>: the same mask from a fresh initialization. <b>random_pruned</b>: a random mask of the same
+sparsity in every layer, started from the rewind step. <b>one_shot</b>: pruned at once instead of round by round.
+<b>Sparsity</b>: the share of the whole network's weights that is pruned. <b>winning_sparsity</b>: the largest sparsity at
+which the winning mean is within the tolerance of the dense mean (the larger of one dense standard deviation and 10 %; 10
+points of FID; or as configured) and the random arm is significantly worse (one-sided Welch test, p &lt; 0.05)."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
@@ -31,9 +39,8 @@ def write(workdir: Path) -> str:
         raise ValueError(f"There are no results in {workdir} yet; run `lotto-jax run --workdir={workdir}` first.")
     run = json.loads((workdir / "config.json").read_text())
     config = run["config"]
-    title = (
-        f"{results[0].model} on {results[0].dataset}, {len(config['seeds'])} seeds, {config['train']['epochs']} epochs"
-    )
+    title = f"{results[0].model.replace('_', ' ')} on {results[0].dataset}, " + _count(len(config["seeds"]), "seed")
+    title += ", " + _count(config["train"]["epochs"], "epoch") + _unfinished(results, config)
     text, body, files = [title], [f"<h1>{html.escape(title)}</h1>"], []
     for metric in summary.metrics(results):
         points = summary.points(results, metric)
@@ -58,15 +65,32 @@ def write(workdir: Path) -> str:
             chosen = {name.partition("/")[2]: p for name, p in pictures.items() if name.startswith(f"{kind}/")}
             if kind == "reconstructions":
                 chosen["original"] = pictures["original"]
+            if all(name.startswith("dense/") for name in chosen if "/" in name):
+                continue  # nothing to compare
             files += figures.image_grid(chosen, workdir / "figures" / kind)
             body += [f"<h2>{kind.capitalize()}</h2>", _embedded(files[-2])]
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    body += ["<h2>Terms</h2>", f"<p>{GLOSSARY}</p>"]
     body += [f"<h2>Configuration {run['digest']}</h2><p>{html.escape(versions)}</p>"]
     body += [f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
     write_atomically(workdir / "report.html", page + "\n".join(body) + "\n")
     shown = [workdir / "report.html", *(f for f in files if f.suffix == ".png")]
-    return "\n".join([*text, "", "Written:", *(f"  {path}" for path in shown)])
+    return "\n".join([*text, "", "Written (figures also as SVG):", *(f"  {path}" for path in shown)])
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("s" if number != 1 else "")
+
+
+def _unfinished(results: list[Result], config: dict[str, Any]) -> str:
+    """What a run has still to do, for the title; nothing if it is done."""
+    imp = config["imp"]
+    rounds = max(r.round for r in results if r.arm != "one_shot")
+    one_shot_left = bool(imp["one_shot_sparsities"]) and not any(r.arm == "one_shot" for r in results)
+    if rounds == imp["rounds"] and not one_shot_left:
+        return ""
+    return f" (unfinished: {rounds} of {imp['rounds']} rounds done" + (", one-shot to come)" if one_shot_left else ")")
 
 
 def _pictures(workdir: Path) -> dict[str, np.ndarray] | None:

@@ -85,14 +85,15 @@ def winning(points: list[Point], metric: str, pruned: str, tolerance: float = 0.
       tolerance: 0 for the default.
 
     Returns:
-      None if the dense or the winning arm was not measured, or the metric has no better and worse.
+      None if that is not decidable: the dense, winning or random arm was not measured, or with a single seed, or the
+      metric has no better and worse.
     """
     if metric in UNDIRECTED:
         return None
     sign = -1 if metric.startswith(HIGHER_IS_BETTER) else 1
     dense = next((p for p in points if p.arm == "dense"), None)
     arms = {arm: {p.round: p for p in points if (p.pruned, p.arm) == (pruned, arm)} for arm in ("winning", "random")}
-    if dense is None or not arms["winning"]:
+    if dense is None or not arms["winning"] or not any(len(p.values) > 1 for p in arms["random"].values()):
         return None
     allowed = tolerance or default_tolerance(metric, dense)
     found: tuple[float | None, float | None] = (None, None)
@@ -134,13 +135,12 @@ def _cell(point: Point) -> str:
 
 def sentence(win: Winning, metric: str) -> str:
     """The winning sparsity in words."""
-    what = "network" if win.pruned == "both" else win.pruned
     if win.sparsity is None:
         return (
-            f"No winning ticket by {metric} (pruned: {what}): at no sparsity was it within {win.tolerance:.3g} of the "
-            f"dense {win.dense.mean:.4g} with the random ticket significantly worse."
+            f"No winning ticket by {metric} (pruned: {win.pruned}). At no sparsity is it within {win.tolerance:.3g} of the "
+            f"dense {win.dense.mean:.4g} and the random ticket significantly worse."
         )
     return (
-        f"winning_sparsity by {metric} (pruned: {what}): {win.sparsity:.2%}; there the winning ticket is within "
-        f"{win.tolerance:.3g} of the dense {win.dense.mean:.4g}, the random ticket worse (Welch p = {win.p_value:.2g})."
+        f"winning_sparsity by {metric} (pruned: {win.pruned}): {win.sparsity:.2%}. There the winning ticket is within "
+        f"{win.tolerance:.3g} of the dense {win.dense.mean:.4g}, and the random ticket worse (Welch p = {win.p_value:.2g})."
     )

@@ -203,7 +203,8 @@ def _decode(name: str, directory: Path, image_size: int, entry: cache.Writer) ->
 
 def _image_shape(name: str, features: Any, image_size: int) -> tuple[int, int, int]:
     """(height, width, channels) of the images as they will be in the cache."""
-    shape, dtype = (features["image"].shape, features["image"].np_dtype) if "image" in features else ((), None)
+    shape: tuple = features["image"].shape if "image" in features else ()
+    dtype = features["image"].np_dtype if shape else None
     if len(shape) != 3 or shape[-1] not in pixels.MODES or dtype != np.uint8:
         raise ValueError(
             f"config.dataset.name is {name!r}, which has no 8-bit images of 1, 3 or 4 channels; "

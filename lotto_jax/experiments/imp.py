@@ -234,8 +234,9 @@ class Search:
         each = [self.trainer.work(len(self.seeds), len(self.seeds))]
         each += [self.trainer.work(per * arms.count("random"), per * len(arms))] * self.config.imp.rounds
         each += [self.trainer.work(0, len(self.seeds) * len(self.config.imp.one_shot_sparsities))]
-        self.trainer.progress.initial = sum(each[: last + 1])  # does not count for the speed
-        self.trainer.progress.reset(sum(each))
+        progress = self.trainer.progress
+        progress.reset(sum(each))
+        progress.initial = progress.n = progress.last_print_n = sum(each[: last + 1])  # does not count for the speed
         for phase in range(last + 1, self.phases):
             self.run_phase(phase)
 

@@ -179,6 +179,7 @@ class Trainer:
             unit_scale=True,
             dynamic_ncols=True,
             smoothing=0.05,
+            delay=1.0,
             mininterval=0.5 if sys.stderr.isatty() else 30.0,  # a file gets lines worth keeping
         )
         self._last_save = time.monotonic()

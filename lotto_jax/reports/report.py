@@ -17,9 +17,10 @@ GLOSSARY = """\
 <b>dense</b>: the whole network. <b>winning</b>: the mask of iterative magnitude pruning, started from the state at the
 rewind step. <b>random</b>: the same mask from a fresh initialization. <b>random_pruned</b>: a random mask of the same
 sparsity in every layer, started from the rewind step. <b>one_shot</b>: pruned at once instead of round by round.
-<b>Sparsity</b>: the share of the whole network's weights that is pruned. <b>winning_sparsity</b>: the largest sparsity at
-which the winning mean is within the tolerance of the dense mean (the larger of one dense standard deviation and 10 %; 10
-points of FID; or as configured) and the random arm is significantly worse (one-sided Welch test, p &lt; 0.05)."""
+<b>Sparsity</b>: the share of the whole network's weights that is pruned. <b>winning_sparsity</b>: the largest sparsity
+at which the winning mean is within the tolerance of the dense mean (the larger of one dense standard deviation and
+10 %; 10 points of FID; or as configured) and the random arm is significantly worse (one-sided Welch test, p &lt;
+0.05)."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
@@ -50,10 +51,12 @@ def write(workdir: Path) -> str:
         header, rows = summary.table(points)
         sentences = [summary.sentence(win, metric) for win in wins]
         text += ["", f"{metric} (mean ± standard deviation over seeds)", *_aligned(header, rows), "", *sentences]
-        made = figures.against_sparsity(points, metric, wins, title, workdir / "figures" / f"{metric}_against_sparsity")
-        files += made
         body += [f"<h2>{html.escape(metric)}</h2>", *(f"<p>{html.escape(s)}</p>" for s in sentences)]
-        body += [_embedded(made[0]), _html_table(header, rows)]
+        if choices:
+            path = workdir / "figures" / f"{metric}_against_sparsity"
+            files += figures.against_sparsity(points, metric, wins, title, path)
+            body += [_embedded(files[-2])]
+        body += [_html_table(header, rows)]
     log = read_log(workdir)
     if any(p["arm"] == "winning" for p in log):
         known = {"position", "pruned", "round", "arm", "seed", "sparsity", "step"}

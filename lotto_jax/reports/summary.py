@@ -137,10 +137,11 @@ def sentence(win: Winning, metric: str) -> str:
     """The winning sparsity in words."""
     if win.sparsity is None:
         return (
-            f"No winning ticket by {metric} (pruned: {win.pruned}). At no sparsity is it within {win.tolerance:.3g} of the "
-            f"dense {win.dense.mean:.4g} and the random ticket significantly worse."
+            f"No winning ticket by {metric} (pruned: {win.pruned}). At no sparsity is it within {win.tolerance:.3g} of "
+            f"the dense {win.dense.mean:.4g} and the random ticket significantly worse."
         )
     return (
-        f"winning_sparsity by {metric} (pruned: {win.pruned}): {win.sparsity:.2%}. There the winning ticket is within "
-        f"{win.tolerance:.3g} of the dense {win.dense.mean:.4g}, and the random ticket worse (Welch p = {win.p_value:.2g})."
+        f"winning_sparsity by {metric} (pruned: {win.pruned}): {win.sparsity:.2%}. There the winning ticket is "
+        f"within {win.tolerance:.3g} of the dense {win.dense.mean:.4g}, and the random ticket worse "
+        f"(Welch p = {win.p_value:.2g})."
     )

@@ -57,8 +57,14 @@ def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) ->
     if tickets == "vmap":
         return together
     if tickets == "sharded":
-        specs = {"in_specs": (P(), P("ticket")), "out_specs": P("ticket"), "axis_names": {"ticket"}}
-        one_by_one = jax.shard_map(one_by_one, mesh=mesh, check_vma=False, **specs)
+        one_by_one = jax.shard_map(
+            one_by_one,
+            mesh=mesh,
+            in_specs=(P(), P("ticket")),
+            out_specs=P("ticket"),
+            axis_names={"ticket"},
+            check_vma=False,
+        )
     return lambda shared, *stacked: one_by_one(shared, stacked)
 
 

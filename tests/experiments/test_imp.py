@@ -1,15 +1,19 @@
 """The search itself, run for real on the digits: arms, sparsities, tickets on disk, one compilation for all rounds."""
 
 import json
+import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from lotto_jax.experiments import build
 from lotto_jax.experiments.run import run
 from lotto_jax.experiments.run_directory import read_log, read_results
 from lotto_jax.experiments.tickets import Diverged
+from lotto_jax.reports.report import write
 from tests import tiny
 
 WEIGHTS = 2 * 64 * 8
@@ -134,16 +138,58 @@ def test_keeping_only_the_last_states_still_finishes(tmp_path):
     run(config, tmp_path / "run")
     kept = {int(p.name) for p in (tmp_path / "run" / "checkpoints" / "rounds").iterdir() if p.name.isdigit()}
     assert kept == {0, 4}
+    assert "one_shot" in write(tmp_path / "run")  # no round's images are left to draw, and that is no error
 
 
-def test_divergence_names_round_step_and_seed_and_poisons_nothing(tmp_path):
-    config = tiny.config()
-    config.optimizer = {"name": "sgd", "learning_rate": 1e30}
-    with pytest.raises(Diverged, match=r"round 0, arm dense, seed 0.*learning_rate") as error:
-        run(config, tmp_path / "run")
-    assert "at step" in str(error.value)
+def test_no_rounds_at_all_is_the_dense_network(tmp_path):
+    run(tiny.config(imp__rounds=0), tmp_path / "run")
+    assert {r.arm for r in read_results(tmp_path / "run")} == {"dense"}
+    assert "dense" in write(tmp_path / "run")
+
+
+@pytest.mark.parametrize("damaged", ["rounds/0", "rounds/1", "rewind/3"])
+def test_damaged_states_of_an_earlier_round_are_made_again(tmp_path, damaged):
+    """One-shot tickets need the dense network and the snapshot, image grids every round."""
+    config = tiny.config(imp__one_shot_sparsities=(0.5,))
+    whole, path = tmp_path / "whole", tmp_path / "run"
+    run(config, whole)
+    shutil.copytree(whole, path)
+    shutil.rmtree(path / "checkpoints" / "rounds" / "3")  # the one-shot phase is still to do
+    for file in (path / "checkpoints" / damaged / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:50])
+    with pytest.warns(UserWarning, match="again"):
+        run(config, path)
+    for name in ("results.csv", "images.safetensors"):
+        assert (path / name).read_bytes() == (whole / name).read_bytes()
+    logs = [sorted(map(str, read_log(p))) for p in (path, whole)]
+    assert logs[0] == logs[1]
+
+
+def test_a_refused_configuration_leaves_the_directory_free(tmp_path):
+    with pytest.raises(ValueError, match="training has only 22 steps"):
+        run(tiny.config(imp__rewind_step=22), tmp_path / "run")
+    run(tiny.config(imp__rounds=0), tmp_path / "run")
+
+
+def test_divergence_names_round_step_and_seed_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    """The loss is made infinite from step 16 on: after the first chunks, which are saved."""
+    whole = build.objective
+
+    def poisoned(*args):
+        objective = whole(*args)
+
+        def step(state, mask, batch, key):
+            after, metrics = objective.step(state, mask, batch, key)
+            return after, {"loss": jnp.where(after.step == 16, jnp.inf, metrics["loss"])}
+
+        return objective._replace(step=step)
+
+    monkeypatch.setattr(build, "objective", poisoned)
+    with pytest.raises(Diverged, match=r"loss is not finite at step 16 of round 0, arm dense, seed 0.*learning_rate"):
+        run(tiny.config(), tmp_path / "run")
     chunks = tmp_path / "run" / "checkpoints" / "chunks"
-    assert not [p for p in chunks.iterdir() if p.name.isdigit()]
+    assert [int(p.name) for p in chunks.iterdir() if p.name.isdigit()] in ([3, 13], [13])
 
 
 @pytest.mark.parametrize(
@@ -153,6 +199,12 @@ def test_divergence_names_round_step_and_seed_and_poisons_nothing(tmp_path):
         ("imp__arms", ("random",), "must hold 'winning'"),
         ("imp__arms", ("winning", "lucky"), "names 'lucky'"),
         ("imp__fraction", 1.0, "config.imp.fraction is 1.0"),
+        ("imp__pruned", ("both", "both"), "every entry may be there once"),
+        ("imp__one_shot_sparsities", ("a",), "holds a"),
+        ("imp__one_shot_sparsities", (0.9999,), "leaves none of 1024 weights"),
+        ("model", {"name": "linear_autoencoder", "latent": 0}, "latent is 0; it takes a positive integer"),
+        ("optimizer", {"name": "adam", "learning_rate": "x"}, "learning_rate is 'x'; it takes a number"),
+        ("optimizer", {"name": "adam"}, "config.optimizer.learning_rate is missing"),
         ("imp__rewind_step", 22, "training has only 22 steps"),
         ("imp__one_shot_sparsities", (1.5,), "holds 1.5"),
         ("train__batch_size", 5000, "more than the 1438 training examples"),

@@ -1,5 +1,7 @@
 """The run directory: locked, refusing other configurations, and atomic."""
 
+import json
+
 import pytest
 
 from lotto_jax.experiments.run_directory import (
@@ -57,13 +59,39 @@ def test_results_are_appended_and_a_repeated_measurement_is_replaced(tmp_path):
     directory.close()
 
 
+def test_a_repeated_measurement_is_recognized_though_its_sparsity_lost_digits_on_disk(tmp_path):
+    directory = RunDirectory(tmp_path / "run", tiny.config())
+    for value in (0.5, 0.25):
+        directory.add_results([result(0, value)._replace(sparsity=205 / 1024)])
+    assert [r.value for r in read_results(tmp_path / "run")] == [0.25]
+    directory.close()
+
+
+def test_a_crash_in_the_first_write_does_not_lock_the_directory(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.tmp").write_text('{"conf')
+    RunDirectory(tmp_path / "run", tiny.config()).close()
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_run_from_before_a_field_existed_goes_on_with_its_default(tmp_path):
+    RunDirectory(tmp_path / "run", tiny.config()).close()
+    file = tmp_path / "run" / "config.json"
+    stored = json.loads(file.read_text())
+    del stored["config"]["precision"]
+    file.write_text(json.dumps(stored))
+    RunDirectory(tmp_path / "run", tiny.config()).close()
+    with pytest.raises(RunDirectoryError, match=r"precision \(float32 there, bfloat16 here\)"):
+        RunDirectory(tmp_path / "run", tiny.config(precision="bfloat16"))
+
+
 def test_the_log_is_cut_behind_the_checkpoint_a_run_goes_on_from(tmp_path):
     directory = RunDirectory(tmp_path / "run", tiny.config())
     directory.log({"position": i, "loss": 1.0} for i in range(5))
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
         file.write('{"position": 5, "lo')  # a crash in the middle of a write
-    directory.truncate_log(2)
-    assert [p["position"] for p in read_log(tmp_path / "run")] == [0, 1, 2]
+    directory.truncate_log(2, 3)  # what comes after 3 belongs to a phase that is not made again
+    assert [p["position"] for p in read_log(tmp_path / "run")] == [0, 1, 2, 4]
     directory.close()
 
 

@@ -5,6 +5,7 @@ same result bit for bit.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,12 +40,43 @@ def finite(states: TrainState) -> Bool[Array, "tickets"]:
     return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))) for x in leaves])
 
 
+class Streamed(NamedTuple):
+    """The batches of some steps, which `train` takes in place of all examples where these do not fit on the device.
+
+    Attributes:
+      batch: images uint8 [steps, orders, batch, height, width, channels], labels [steps, orders, batch, ...].
+      first: the step that the first of them belong to, int32 scalar.
+      order: which order of the examples each ticket follows (one for all tickets of a seed).
+    """
+
+    batch: Batch
+    first: Int[Array, ""]
+    order: Int[Array, "tickets"]
+
+
+def _example_numbers(key: Key[Array, ""], step: Int[Array, ""], n: int, batch_size: int) -> Int[Array, "batch"]:
+    """Which of `n` examples make up the batch of a step."""
+    epoch_steps = n // batch_size
+    order_key = jax.random.fold_in(jax.random.fold_in(key, ORDER), step // epoch_steps)
+    position = step % epoch_steps * batch_size + lax.iota(jnp.int32, batch_size)
+    return shuffle.shuffled(order_key, position, n)
+
+
+@functools.partial(jax.jit, static_argnames=("steps", "n", "batch_size"))
+def example_numbers(
+    keys: Key[Array, "orders"], first: Int[Array, ""], *, steps: int, n: int, batch_size: int
+) -> Int[Array, "steps orders batch"]:
+    """The examples that `train` on all `n` of them puts in the batches of the steps from `first` on."""
+    of_order = jax.vmap(lambda key, step: _example_numbers(key, step, n, batch_size), in_axes=(0, None))
+    return jax.vmap(of_order, in_axes=(None, 0))(keys, first + lax.iota(jnp.int32, steps))
+
+
 @functools.partial(jax.jit, static_argnames=("objective", "batch_size", "length", "mesh"), donate_argnames="states")
 def train(
     objective: Objective,
     states: TrainState,
     mask: masks.Mask,
-    data: Batch,
+    data: Batch | Streamed,
     start: Int[Array, ""],
     stop: Int[Array, ""],
     *,
@@ -60,7 +92,8 @@ def train(
       objective: what a step is.
       states: leaves [tickets, ...], donated; pruned params are set to 0 first, whatever they are.
       mask: leaves [tickets, ...].
-      data: all training examples, uint8 images [n, height, width, channels] and labels [n].
+      data: all training examples, uint8 images [n, height, width, channels] and labels [n, ...]; or, with the same
+        result bit for bit, the batches of the steps from `start` to `stop` at least.
       start, stop: int32 scalars, `stop - start <= length`.
       batch_size: examples a step and ticket; an epoch is `n // batch_size` steps, shuffled anew for every ticket.
       length: most steps a call can make.
@@ -70,29 +103,35 @@ def train(
       The states after step `stop`, the metrics of every step (rows from `stop - start` on are zero), and whether each
       ticket's state is finite.
     """
-    n = data.label.shape[0]
-    epoch_steps = n // batch_size
-    rows = _as_words(data.image)
+    if isinstance(data, Streamed):
+        orders, first, order = data.batch.label.shape[1], data.first, data.order
+        examples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), data.batch)
+    else:
+        orders, first, order, examples = 0, start, None, data
+    rows = _as_words(examples.image)
 
-    def one_step(state: TrainState, ticket_mask: masks.Mask, step: Array) -> tuple[TrainState, Metrics]:
-        order_key = jax.random.fold_in(jax.random.fold_in(state.key, ORDER), step // epoch_steps)
-        position = step % epoch_steps * batch_size + lax.iota(jnp.int32, batch_size)
-        index = shuffle.shuffled(order_key, position, n)
-        batch = Batch(_as_bytes(rows[index], data.image.shape[1:]), data.label[index])
+    def one_step(
+        state: TrainState, ticket_mask: masks.Mask, order: Array | None, step: Array
+    ) -> tuple[TrainState, Metrics]:
+        if order is None:
+            index = _example_numbers(state.key, step, examples.label.shape[0], batch_size)
+        else:
+            index = ((step - first) * orders + order) * batch_size + lax.iota(jnp.int32, batch_size)
+        batch = Batch(_as_bytes(rows[index], examples.image.shape[1:]), examples.label[index])
         batch = lax.with_sharding_constraint(batch, NamedSharding(mesh, P("data")))
         key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), step)
         return objective.step(state, ticket_mask, batch, key)
 
-    step_all = jax.vmap(one_step, in_axes=(0, 0, None), spmd_axis_name="ticket")
+    step_all = jax.vmap(one_step, in_axes=(0, 0, 0, None), spmd_axis_name="ticket")
 
     def body(step: Array, carry: tuple) -> tuple:
         current, log = carry
-        current, metrics = step_all(current, mask, step)
+        current, metrics = step_all(current, mask, order, step)
         log = {name: log[name].at[step - start].set(value) for name, value in metrics.items()}
         return current, log
 
     states = states._replace(params=jax.vmap(masks.apply)(states.params, mask))
-    names = jax.eval_shape(step_all, states, mask, start)[1]
+    names = jax.eval_shape(step_all, states, mask, order, start)[1]
     log = {name: jnp.zeros((length, *value.shape), value.dtype) for name, value in names.items()}
     states, log = lax.fori_loop(start, stop, body, (states, log))
     return states, log, finite(states)

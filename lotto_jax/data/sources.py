@@ -202,7 +202,7 @@ def _labels(name: str, features: Any) -> tuple[tuple[str, ...], tuple[str, ...]]
     if "label" in features and features["label"].shape == ():
         return ("label",), tuple(getattr(features["label"], "names", None) or ())
     if "attributes" in features:
-        names = tuple(features["attributes"])
+        names = tuple(sorted(features["attributes"]))  # CelebA's own order; TFDS does not keep one
         return tuple(f"attributes/{attribute}" for attribute in names), names
     raise ValueError(
         f"config.dataset.name is {name!r}, which has no labels; it takes a dataset with a feature label or attributes."

@@ -87,6 +87,8 @@ CHOICES = {
 }
 # Sections whose fields belong to the thing that `name` chooses; they are checked where it is built.
 OPEN_SECTIONS = ("model", "objective", "optimizer")
+# Fields that never change a result.
+NOT_COMPUTED = ("dataset.data_dir", "dataset.device_budget_mb")
 MINIMA = {
     "train.batch_size": 1,
     "train.epochs": 1,
@@ -149,5 +151,5 @@ def as_dict(config: ConfigDict) -> dict[str, Any]:
 
 def digest(config: ConfigDict) -> str:
     """Twelve hex digits that identify the configuration (of what is computed, not of where the data lie)."""
-    values = {k: v for k, v in flatten(as_dict(config)).items() if k != "dataset.data_dir"}
+    values = {k: v for k, v in flatten(as_dict(config)).items() if k not in NOT_COMPUTED}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]

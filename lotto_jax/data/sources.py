@@ -203,20 +203,19 @@ def _decode(name: str, directory: Path, image_size: int, entry: cache.Writer) ->
 
 def _image_shape(name: str, features: Any, image_size: int) -> tuple[int, int, int]:
     """(height, width, channels) of the images as they will be in the cache."""
-    shape: tuple = features["image"].shape if "image" in features else ()
-    dtype = features["image"].np_dtype if shape else None
-    if len(shape) != 3 or shape[-1] not in pixels.MODES or dtype != np.uint8:
+    image = features["image"] if "image" in features else None  # noqa: SIM401  (FeaturesDict has no get)
+    if image is None or image.np_dtype != np.uint8 or len(image.shape) != 3 or image.shape[-1] not in pixels.MODES:
         raise ValueError(
             f"config.dataset.name is {name!r}, which has no 8-bit images of 1, 3 or 4 channels; "
             "it takes a dataset with such a feature called image."
         )
-    height, width = (image_size, image_size) if image_size else shape[:2]
+    height, width = (image_size, image_size) if image_size else image.shape[:2]
     if height is None or width is None:
         raise ValueError(
             f"config.dataset.image_size is 0, but the images of {name} differ in size; "
             "set it to the height and width that they shall be resized to."
         )
-    return height, width, shape[-1]
+    return height, width, image.shape[-1]
 
 
 def _labels(name: str, features: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -224,7 +223,7 @@ def _labels(name: str, features: Any) -> tuple[tuple[str, ...], tuple[str, ...]]
     if "label" in features and features["label"].shape == ():
         return ("label",), tuple(getattr(features["label"], "names", None) or ())
     if "attributes" in features:
-        names = tuple(features["attributes"])
+        names = tuple(sorted(features["attributes"]))  # CelebA's own order; TFDS does not keep one
         return tuple(f"attributes/{attribute}" for attribute in names), names
     raise ValueError(
         f"config.dataset.name is {name!r}, which has no labels; it takes a dataset with a feature label or attributes."

@@ -209,18 +209,21 @@ class Search:
             warnings.warn(f"{error} Making the rewind snapshot again.", stacklevel=2)
             head, _ = self.dense()
             assert head is not None
-            states, _, _ = loop.train(
-                self.objective,
-                head.states,
-                head.mask,
-                self.trainer.data,
-                jnp.int32(0),
-                jnp.int32(step),
-                batch_size=self.config.train.batch_size,
-                length=max(step, 1),
-                mesh=self.trainer.mesh,
-                tickets=self.trainer.parallel,
-            )
+            states, start = head.states, 0
+            for stop, data in self.trainer.data_for(states, 0, step):
+                states, _, _ = loop.train(
+                    self.objective,
+                    states,
+                    head.mask,
+                    data,
+                    jnp.int32(start),
+                    jnp.int32(stop),
+                    batch_size=self.config.train.batch_size,
+                    length=max(step, 1),
+                    mesh=self.trainer.mesh,
+                    tickets=self.trainer.parallel,
+                )
+                start = stop
             self.rewind.save(step, states, {}, wait=True)
             return states
 

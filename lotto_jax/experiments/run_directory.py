@@ -17,8 +17,8 @@ from lotto_jax import config as configuration
 from lotto_jax.pruning import masks
 
 VERSIONED = ("lotto_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# Where a run's inputs lie may change between starts; what it computes may not.
-MAY_CHANGE = ("dataset.data_dir",)
+# Where a run's inputs lie and how they reach the device may change between starts; what it computes may not.
+MAY_CHANGE = configuration.NOT_COMPUTED
 
 
 class RunDirectoryError(Exception):

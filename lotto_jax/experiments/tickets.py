@@ -7,7 +7,7 @@ rewind step (the head); there those that begin at the snapshot join them, and al
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lotto_jax.data.sources import Dataset
+from lotto_jax.data.streaming import Stream
 from lotto_jax.experiments.events import Events
 from lotto_jax.experiments.run_directory import RunDirectory
 from lotto_jax.objectives.state import Batch, Objective, TrainState
@@ -167,7 +168,13 @@ class Trainer:
         together = 1 if self.parallel == "sequential" else len(config.seeds)
         self.mesh = mesh.make(together, config.train.batch_size)
         everywhere = mesh.replicated(self.mesh)
-        self.data = jax.device_put(Batch(*map(jnp.asarray, dataset.train)), everywhere)
+        self.stream: Stream[Batch] | None = None
+        self.train_seconds = 0.0
+        if dataset.streamed:
+            place = lambda split: jax.block_until_ready(jax.device_put(Batch(*split), everywhere))  # noqa: E731
+            self.stream = Stream(dataset.train, place)
+        else:
+            self.data = jax.device_put(Batch(*map(jnp.asarray, dataset.train)), everywhere)
         held_out = getattr(dataset, config.evaluation.split)
         self.held_out = jax.device_put(Batch(*map(jnp.asarray, held_out)), everywhere)
         self.steps = total_steps(config, dataset)
@@ -241,6 +248,24 @@ class Trainer:
         self.progress.update(begun * len(stack.tickets))
         return step, stack._replace(states=saved["states"], mask=unpack(saved["mask"], stack.mask))
 
+    def data_for(self, states: TrainState, start: int, stop: int) -> Iterator[tuple[int, Batch | loop.Streamed]]:
+        """What `loop.train` takes as data from step `start` to `stop`, in pieces, each with the step that ends it."""
+        if self.stream is None:
+            yield stop, self.data
+            return
+        key_data, order = np.unique(jax.device_get(jax.random.key_data(states.key)), axis=0, return_inverse=True)
+        keys, order = jax.random.wrap_key_data(jnp.asarray(key_data)), self.place(order.reshape(-1).astype(np.int32))
+        n, batch_size = len(self.stream.split.label), self.config.train.batch_size
+        steps = min(self.stream.chunk_steps(len(keys) * batch_size), self.steps)
+
+        def index(first: int) -> np.ndarray:
+            numbers = loop.example_numbers(keys, jnp.int32(first), steps=steps, n=n, batch_size=batch_size)
+            return jax.device_get(numbers)
+
+        firsts = range(start, stop, steps)
+        for first, batch in zip(firsts, self.stream.chunks(index, firsts), strict=True):
+            yield min(first + steps, stop), loop.Streamed(batch, jnp.int32(first), order)
+
     def _train(self, phase: int, stack: Stack, start: int, stop: int) -> Stack:
         """Chunks from step `start` to `stop`, each checked before anything is saved."""
         tickets, states, mask = stack
@@ -249,15 +274,18 @@ class Trainer:
         what = "one-shot" if tickets[0].arm == "one_shot" else f"round {tickets[0].round} of {self.config.imp.rounds}"
         self.progress.set_description(f"{what}, {len(tickets)} tickets", refresh=False)
         length, first = min(10, CHUNK_STEPS), True
+        pieces, piece_end = self.data_for(states, start, stop), start
         step = start
         while step < stop:
-            end = min(step + length, stop)
             began = time.monotonic()
+            if step == piece_end:
+                piece_end, data = next(pieces)
+            end = min(step + length, piece_end)
             states, log, finite = loop.train(
                 self.objective,
                 states,
                 mask,
-                self.data,
+                data,
                 jnp.int32(step),
                 jnp.int32(end),
                 batch_size=self.config.train.batch_size,
@@ -267,6 +295,7 @@ class Trainer:
             )
             log, finite = jax.device_get((log, finite))
             seconds = time.monotonic() - began
+            self.train_seconds += seconds
             self._check_finite(tickets, log, finite, step, end)
             self._record(phase, tickets, log, step, end)
             if not first:  # the first chunk may have compiled
@@ -313,7 +342,8 @@ class Trainer:
                 "sparsity": f"{max(t.sparsity for t in tickets):.1%}",
                 name: f"{np.mean(log[name][end - step - 1]):.4g}",
                 "at": f"{end}/{self.steps}",
-            },
+            }
+            | ({"stalled": f"{self.stall_share:.1%}"} if self.stream else {}),
             refresh=False,
         )
 
@@ -347,8 +377,16 @@ class Trainer:
                     raise Diverged(self._divergence(ticket, f"{name} on the held-out split is not finite"))
         return metrics
 
+    @property
+    def stall_share(self) -> float:
+        """Share of the training time in which the device waited for streamed data."""
+        return self.stream.stall_seconds / self.train_seconds if self.stream and self.train_seconds else 0.0
+
     def close(self) -> None:
         """Finish pending saves."""
         self.progress.close()
+        if self.stream is not None:
+            self.stream.close()
+            print(f"The device waited {self.stall_share:.1%} of {self.train_seconds:.1f} s of training for data.")
         self.events.close()
         self.chunks.close()

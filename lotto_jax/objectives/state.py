@@ -15,7 +15,7 @@ class Batch(NamedTuple):
     """A batch as the data sources store it; objectives scale the images themselves."""
 
     image: UInt8[Array, "batch height width channels"]
-    label: Int[Array, "batch"]
+    label: Int[Array, "batch *attributes"]
 
 
 class TrainState(NamedTuple):

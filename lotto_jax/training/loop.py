@@ -6,7 +6,7 @@ same result bit for bit.
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,37 @@ def finite(states: TrainState) -> Bool[Array, "tickets"]:
     return functools.reduce(jnp.logical_and, [jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim))) for x in leaves])
 
 
+class Streamed(NamedTuple):
+    """The batches of some steps, which `train` takes in place of all examples where these do not fit on the device.
+
+    Attributes:
+      batch: images uint8 [steps, orders, batch, height, width, channels], labels [steps, orders, batch, ...].
+      first: the step that the first of them belong to, int32 scalar.
+      order: which order of the examples each ticket follows (one for all tickets of a seed).
+    """
+
+    batch: Batch
+    first: Int[Array, ""]
+    order: Int[Array, "tickets"]
+
+
+def _example_numbers(key: Key[Array, ""], step: Int[Array, ""], n: int, batch_size: int) -> Int[Array, "batch"]:
+    """Which of `n` examples make up the batch of a step."""
+    epoch_steps = n // batch_size
+    order_key = jax.random.fold_in(jax.random.fold_in(key, ORDER), step // epoch_steps)
+    position = step % epoch_steps * batch_size + lax.iota(jnp.int32, batch_size)
+    return shuffle.shuffled(order_key, position, n)
+
+
+@functools.partial(jax.jit, static_argnames=("steps", "n", "batch_size"))
+def example_numbers(
+    keys: Key[Array, "orders"], first: Int[Array, ""], *, steps: int, n: int, batch_size: int
+) -> Int[Array, "steps orders batch"]:
+    """The examples that `train` on all `n` of them puts in the batches of the steps from `first` on."""
+    of_order = jax.vmap(lambda key, step: _example_numbers(key, step, n, batch_size), in_axes=(0, None))
+    return jax.vmap(of_order, in_axes=(None, 0))(keys, first + lax.iota(jnp.int32, steps))
+
+
 @functools.partial(
     jax.jit, static_argnames=("objective", "batch_size", "length", "mesh", "tickets"), donate_argnames="states"
 )
@@ -81,7 +112,7 @@ def train(
     objective: Objective,
     states: TrainState,
     mask: masks.Mask,
-    data: Batch,
+    data: Batch | Streamed,
     start: Int[Array, ""],
     stop: Int[Array, ""],
     *,
@@ -98,7 +129,8 @@ def train(
       objective: what a step is.
       states: leaves [tickets, ...], donated; pruned params are set to 0 first, whatever they are.
       mask: leaves [tickets, ...].
-      data: all training examples, uint8 images [n, height, width, channels] and labels [n].
+      data: all training examples, uint8 images [n, height, width, channels] and labels [n, ...]; or, with the same
+        result bit for bit, the batches of the steps from `start` to `stop` at least.
       start, stop: int32 scalars, `stop - start <= length`.
       batch_size: examples a step and ticket; an epoch is `n // batch_size` steps, shuffled anew for every ticket.
       length: most steps a call can make.
@@ -109,34 +141,41 @@ def train(
       The states after step `stop`, the metrics of every step (rows from `stop - start` on are zero), and whether each
       ticket's state is finite.
     """
-    n = data.label.shape[0]
-    epoch_steps = n // batch_size
+    if isinstance(data, Streamed):
+        orders, first, order = data.batch.label.shape[1], data.first, data.order
+        examples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), data.batch)
+    else:
+        orders, first, order, examples = 0, start, jnp.zeros_like(states.step), data
+    image_shape = examples.image.shape[1:]
     # Inside a manual ticket axis the mesh is the surrounding one.
     over_data = P("data") if tickets == "sharded" else NamedSharding(mesh, P("data"))
 
-    def one_step(rows: Batch, state: TrainState, ticket_mask: masks.Mask, step: Array) -> tuple[TrainState, Metrics]:
-        order_key = jax.random.fold_in(jax.random.fold_in(state.key, ORDER), step // epoch_steps)
-        position = step % epoch_steps * batch_size + lax.iota(jnp.int32, batch_size)
-        index = shuffle.shuffled(order_key, position, n)
-        batch = Batch(_as_bytes(rows.image[index], data.image.shape[1:]), rows.label[index])
-        batch = lax.with_sharding_constraint(batch, over_data)
-        key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), step)
-        return objective.step(state, ticket_mask, batch, key)
+    def one_ticket(
+        shared: tuple, state: TrainState, ticket_mask: masks.Mask, order: Array
+    ) -> tuple[TrainState, dict[str, Array]]:
+        rows, first, start, stop = shared
 
-    def one_ticket(shared: tuple, state: TrainState, ticket_mask: masks.Mask) -> tuple[TrainState, dict[str, Array]]:
-        rows, start, stop = shared
+        def one_step(state: TrainState, step: Array) -> tuple[TrainState, Metrics]:
+            if orders:
+                index = ((step - first) * orders + order) * batch_size + lax.iota(jnp.int32, batch_size)
+            else:
+                index = _example_numbers(state.key, step, rows.label.shape[0], batch_size)
+            batch = Batch(_as_bytes(rows.image[index], image_shape), rows.label[index])
+            batch = lax.with_sharding_constraint(batch, over_data)
+            key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), step)
+            return objective.step(state, ticket_mask, batch, key)
 
         def body(step: Array, carry: tuple) -> tuple:
-            current, metrics = one_step(rows, carry[0], ticket_mask, step)
+            current, metrics = one_step(carry[0], step)
             return current, {name: carry[1][name].at[step - start].set(value) for name, value in metrics.items()}
 
         state = state._replace(params=masks.apply(state.params, ticket_mask))
-        names = jax.eval_shape(one_step, rows, state, ticket_mask, start)[1]
+        names = jax.eval_shape(one_step, state, start)[1]
         log = {name: jnp.zeros((length, *value.shape), value.dtype) for name, value in names.items()}
         return lax.fori_loop(start, stop, body, (state, log))
 
-    shared = data._replace(image=_as_words(data.image)), start, stop
-    states, log = over_tickets(one_ticket, tickets, mesh)(shared, states, mask)
+    shared = examples._replace(image=_as_words(examples.image)), first, start, stop
+    states, log = over_tickets(one_ticket, tickets, mesh)(shared, states, mask, order)
     return states, jax.tree.map(lambda x: x.T, log), finite(states)
 
 

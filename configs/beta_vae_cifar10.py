@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.imp.pruned = ("both", "encoder", "decoder")
     config.imp.arms = ("winning", "random")
     if variant == "cpu":
-        return base.two_cores(config, width=16, epochs=5, rounds=5, fraction=0.45)
+        return base.two_cores(config, width=16, epochs=4, rounds=5, fraction=0.45)
     if variant:
         raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu.")
     return config

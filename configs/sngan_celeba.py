@@ -24,7 +24,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.imp.pruned = ("both", "generator", "discriminator")
     config.imp.arms = ("winning", "random")
     if variant == "cpu":
-        return base.two_cores(config, width=16, epochs=4, rounds=4, fraction=0.5)
+        return base.two_cores(config, width=16, epochs=3, rounds=4, fraction=0.5)
     if variant:
         raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu.")
     return config

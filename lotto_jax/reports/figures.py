@@ -11,17 +11,8 @@ from matplotlib.figure import Figure
 
 from lotto_jax.reports.summary import Point, Winning
 
-# The paper's colours: both components green, encoder or generator blue, decoder or discriminator red.
-COLORS = {
-    "both": "tab:green",
-    "encoder": "tab:blue",
-    "generator": "tab:blue",
-    "decoder": "tab:red",
-    "discriminator": "tab:red",
-}
-STYLES = {"winning": "-", "random": "--", "random_pruned": ":", "one_shot": "-."}
+COLORS = {"winning": "tab:green", "random": "tab:red", "random_pruned": "tab:gray", "one_shot": "tab:orange"}
 MARKERS = {"winning": "o", "random": "x", "random_pruned": "^", "one_shot": "s"}
-CONTROLS = {"random_pruned": "tab:gray", "one_shot": "tab:orange"}
 
 
 def _save(figure: Figure, path: Path) -> list[Path]:
@@ -32,20 +23,29 @@ def _save(figure: Figure, path: Path) -> list[Path]:
     return files
 
 
-def _position(sparsity: float) -> float:
+def _limit(line: list[Point]) -> float:
+    """Share of the network that the pruned components are: what the sparsity of a line of rounds tends to."""
+    by_round = {p.round: p.sparsity for p in line}
+    if 1 not in by_round or 2 not in by_round:
+        return 1.0
+    kept = by_round[2] / by_round[1] - 1  # of a round's weights; sparsities are a geometric series
+    return min(by_round[1] / (1 - kept), 1.0)
+
+
+def _position(sparsity: float, limit: float) -> float:
     """Rounds that remove a fixed share lie at equal distances."""
-    return -math.log(1 - sparsity)
+    return -math.log(max(1 - sparsity / limit, 1e-6))
 
 
-def _sparsity_axis(axes: Axes, sparsities: list[float]) -> None:
+def _sparsity_axis(axes: Axes, sparsities: list[float], limit: float) -> None:
     """Label measured sparsities, as many as fit."""
     chosen: list[float] = []
-    span = _position(max(sparsities)) or 1.0
+    span = _position(max(sparsities), limit) or 1.0
     for s in sorted(set(sparsities)):
-        if not chosen or _position(s) - _position(chosen[-1]) > span / 14:
+        if not chosen or _position(s, limit) - _position(chosen[-1], limit) > span / 9:
             chosen.append(s)
-    axes.set_xticks([_position(s) for s in chosen], [f"{100 * s:.3g}" for s in chosen])
-    axes.set_xlabel("sparsity of the network (%), spaced by pruning rounds")
+    axes.set_xticks([_position(s, limit) for s in chosen], [f"{100 * s:.3g}" for s in chosen])
+    axes.set_xlabel("sparsity of the network (%)")
 
 
 def _label(name: str) -> str:
@@ -53,63 +53,65 @@ def _label(name: str) -> str:
 
 
 def against_sparsity(points: list[Point], metric: str, wins: list[Winning], title: str, path: Path) -> list[Path]:
-    """Metric against sparsity with error bars for every arm and component (the paper's Figures 3 to 6).
+    """Metric against sparsity for every arm, a panel for each choice of components (the paper's Figures 3 to 6).
 
-    Error bars are one standard deviation over seeds; the gray band is the dense network's.
+    Error bars are one standard deviation over seeds; the gray band is the dense network's. Rounds are equally spaced.
     """
-    figure = Figure(figsize=(7, 4.2))
-    axes = figure.add_subplot()
-    curves: dict[tuple[str, str], list[Point]] = defaultdict(list)
-    for p in points:
-        curves[p.pruned, p.arm].append(p)
-    several = len({pruned for pruned, arm in curves if arm == "winning"}) > 1
-    for dense in curves.pop(("both", "dense"), []):
-        axes.axhline(dense.mean, color="black", linewidth=1, label="dense")
-        axes.axhspan(
-            dense.mean - dense.std,
-            dense.mean + dense.std,
-            color="black",
-            alpha=0.12,
-            linewidth=0,
-            label="dense, one std",
-        )
-    for (pruned, arm), line in curves.items():
-        line = sorted(line, key=lambda p: p.sparsity)
-        axes.errorbar(
-            [_position(p.sparsity) for p in line],
-            [p.mean for p in line],
-            [p.std for p in line],
-            color=CONTROLS.get(arm) or ("tab:red" if arm == "random" and not several else COLORS[pruned]),
-            linestyle=STYLES.get(arm, "-"),
-            marker=MARKERS.get(arm, "o"),
-            markersize=4,
-            linewidth=1.4,
-            capsize=2,
-            label=_label(arm) + (f", {pruned} pruned" if several else ""),
-        )
+    choices = list(dict.fromkeys(p.pruned for p in points if p.arm == "winning"))
+    figure = Figure(figsize=(2.2 + 4.8 * len(choices), 4.2))
+    panels = figure.subplots(1, len(choices), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.05})[0]
+    for axes, pruned in zip(panels, choices, strict=True):
+        here = [p for p in points if p.pruned == pruned and p.arm != "dense"]
+        limit = _limit([p for p in here if p.arm == "winning"])
+        for dense in (p for p in points if p.arm == "dense"):
+            band = dense.mean - dense.std, dense.mean + dense.std
+            axes.axhline(dense.mean, color="black", linewidth=1, label="dense")
+            axes.axhspan(*band, color="black", alpha=0.12, linewidth=0, label="dense, one std")
+        for arm in dict.fromkeys(p.arm for p in here):
+            line = sorted((p for p in here if p.arm == arm), key=lambda p: p.sparsity)
+            axes.errorbar(
+                [_position(p.sparsity, limit) for p in line],
+                [p.mean for p in line],
+                [p.std for p in line],
+                color=COLORS.get(arm, "tab:purple"),
+                linestyle="-" if arm == "winning" else "--",
+                marker=MARKERS.get(arm, "o"),
+                markersize=4,
+                linewidth=1.4,
+                capsize=2,
+                label=_label(arm),
+            )
+        for win in wins:
+            if win.pruned == pruned and win.sparsity is not None:
+                last = max(p.sparsity for p in here)
+                _mark(axes, win.sparsity, limit, 2 * _position(win.sparsity, limit) < _position(last, limit))
+        _sparsity_axis(axes, [p.sparsity for p in here if p.arm == "winning"], limit)
+        if len(choices) > 1:
+            axes.set_title(f"{pruned} pruned", fontsize=10)
+        axes.grid(alpha=0.25)
     # Seeds of a very sparse random arm can lie far off; the axis follows the means.
     means = [p.mean for p in points if p.values]
-    axes.set_ylim(min(means) - 0.08 * (max(means) - min(means)), max(means) + 0.15 * (max(means) - min(means)))
-    for win in wins:
-        if win.sparsity is not None and win.pruned == wins[0].pruned:
-            axes.axvline(_position(win.sparsity), color=COLORS.get(win.pruned, "tab:purple"), alpha=0.3, linewidth=6)
-            left = win.sparsity < 0.7  # the longer side has room for the text
-            axes.annotate(
-                f"winning ticket: {win.sparsity:.1%}",
-                (_position(win.sparsity), 0.97),
-                xycoords=("data", "axes fraction"),
-                ha="left" if left else "right",
-                va="top",
-                xytext=(6 if left else -6, 0),
-                textcoords="offset points",
-            )
-    rounds = [p.sparsity for p in points if p.arm == "winning"]
-    _sparsity_axis(axes, rounds or [p.sparsity for p in points])
-    axes.set_ylabel(_label(metric))
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if means and max(means) > min(means):
+        margin = max(means) - min(means)
+        panels[0].set_ylim(min(means) - 0.08 * margin, max(means) + 0.15 * margin)
+    panels[0].set_ylabel(_label(metric))
+    figure.suptitle(title, fontsize=10)
+    panels[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _save(figure, path)
+
+
+def _mark(axes: Axes, sparsity: float, limit: float, left: bool) -> None:
+    """A band and a word at the winning sparsity; `left` is where it lies, so that the text goes the other way."""
+    axes.axvline(_position(sparsity, limit), color=COLORS["winning"], alpha=0.3, linewidth=6)
+    axes.annotate(
+        f"winning ticket: {sparsity:.1%}",
+        (_position(sparsity, limit), 0.97),
+        xycoords=("data", "axes fraction"),
+        ha="left" if left else "right",
+        va="top",
+        xytext=(6 if left else -6, 0),
+        textcoords="offset points",
+    )
 
 
 def training_curves(log: list[dict[str, Any]], name: str, path: Path) -> list[Path]:

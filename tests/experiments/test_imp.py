@@ -12,8 +12,9 @@ from safetensors.numpy import load_file
 from lotto_jax.experiments import build
 from lotto_jax.experiments.run import run
 from lotto_jax.experiments.run_directory import read_log, read_results
-from lotto_jax.experiments.tickets import Diverged
+from lotto_jax.experiments.tickets import Diverged, Trainer
 from lotto_jax.reports.report import write
+from lotto_jax.training.preemption import Preempted, Preemption
 from tests import tiny
 
 WEIGHTS = 2 * 64 * 8
@@ -164,6 +165,24 @@ def test_damaged_states_of_an_earlier_round_are_made_again(tmp_path, damaged):
         assert (path / name).read_bytes() == (whole / name).read_bytes()
     logs = [sorted(map(str, read_log(p))) for p in (path, whole)]
     assert logs[0] == logs[1]
+
+
+def test_sigterm_while_evaluating_stops_before_results_and_the_next_run_writes_them(tmp_path, monkeypatch):
+    run(tiny.config(), tmp_path / "whole")
+    preemption, evaluate, calls = Preemption(), Trainer.evaluate, []
+
+    def interrupted(self, stack):
+        calls.append(stack.tickets[0].round)
+        preemption.requested = len(calls) == 2
+        return evaluate(self, stack)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "evaluate", interrupted)
+        with pytest.raises(Preempted):
+            run(tiny.config(), tmp_path / "run", preemption)
+    assert calls == [0, 1] and {r.round for r in read_results(tmp_path / "run")} == {0}
+    run(tiny.config(), tmp_path / "run")
+    assert (tmp_path / "run" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
 
 
 def test_a_refused_configuration_leaves_the_directory_free(tmp_path):

@@ -459,12 +459,14 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
             factors = [f for f in factors if f not in spanned] + [(together[0], together[1])]
     blocks, fixed = [], set()
     for sources, targets in factors:
-        own = [b for b in value.blocks if set(b.axes) <= set(sources)]
-        if len(own) > 1:
-            for block in own:
-                walk.classes.pin(block.ids, f"merged with another channel axis in {why}")
-        if len(own) != 1:
-            if own or any(a in value.fixed for a in sources):
+        # Of several axes that become one, only one can still lose indices: the longest (a kernel's input channels,
+        # not its window).
+        own = sorted((b for b in value.blocks if set(b.axes) <= set(sources)), key=lambda b: (b.ids.size, b.axes))
+        for block in own[:-1]:
+            walk.classes.pin(block.ids, f"merged with a longer axis in {why}")
+        own = own[-1:]
+        if not own:
+            if any(a in value.fixed for a in sources):
                 fixed |= set(targets)
             continue
         source_shape = tuple(value.shape[a] for a in sources)

@@ -38,7 +38,7 @@ class Compacted(NamedTuple):
     params: str
 
     def shrink(self, tree: PyTree) -> PyTree:
-        """Slice any tree that holds trees of the variables' (or the params') structure in the same way.
+        """Slice any tree that holds trees of the structure of variables, params or statistics in the same way.
 
         That is optimizer state, magnitude masks, averaged weights, gradients, a rewind snapshot, a whole train state.
         A leaf belongs to the variable with the longest name whose parts appear in the leaf's own, in this order and
@@ -49,9 +49,10 @@ class Compacted(NamedTuple):
         Raises:
           ValueError: if a leaf belongs to a variable of another shape.
         """
-        prefix = f"{self.params}/" if self.params else ""
-        short = {name.removeprefix(prefix): name for name in self.shapes if name.startswith(prefix)}
-        owners = {**short, **{name: name for name in self.shapes}}
+        owners = {name: name for name in self.shapes}
+        if self.params:  # trees of one collection, such as gradients or batch statistics, lack its key
+            owners = {name.partition("/")[2]: name for name in self.shapes} | owners
+            owners |= {n.removeprefix(f"{self.params}/"): n for n in self.shapes if n.startswith(f"{self.params}/")}
 
         def leaf(path: Path, x: Array) -> Array:
             if not np.ndim(x):

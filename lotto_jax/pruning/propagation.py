@@ -171,8 +171,8 @@ class Walk:
     def call(self, eqn: core.JaxprEqn, inner: core.Jaxpr | core.ClosedJaxpr, arguments: Sequence[Value]) -> list[Value]:
         """Abstract values of the outputs of the jaxpr that an equation calls."""
         outer, self.scope = self.scope, self._scope(eqn)
-        closed = isinstance(inner, core.ClosedJaxpr)
-        outputs = self.run(inner.jaxpr, inner.consts, arguments) if closed else self.run(inner, (), arguments)
+        jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
+        outputs = self.run(jaxpr, consts, arguments)
         self.scope = outer
         return outputs
 

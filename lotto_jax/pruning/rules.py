@@ -188,9 +188,11 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     value, shape, why = ins[0], _shape(eqn), walk.where(eqn)
     if 0 in shape:
         return _not_understood(walk, eqn, ins)
-    # A block that is pinned throughout is as good as a fixed axis, and does not stand in the way of merging.
-    pinned = [b for b in value.blocks if all(map(walk.classes.reason, walk.classes.find(b.ids).ravel().tolist()))]
-    value = walk.collapse(value, [a for b in pinned for a in b.axes], why)
+
+    def rank(b: Block) -> tuple:
+        free = not all(map(walk.classes.reason, walk.classes.find(b.ids).ravel().tolist()))
+        return free, b.ids.size, b.axes
+
     factors = _factors(value.shape, shape)
     # Factors that one block spans are reshaped together; being in row-major order, their product decomposes.
     for block in value.blocks:
@@ -200,9 +202,9 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
             factors = [f for f in factors if f not in spanned] + [(together[0], together[1])]
     blocks, fixed = [], set()
     for sources, targets in factors:
-        # Of several axes that become one, only one can still lose indices: the longest (a kernel's input channels,
-        # not its window).
-        own = sorted((b for b in value.blocks if set(b.axes) <= set(sources)), key=lambda b: (b.ids.size, b.axes))
+        # Of several axes that become one, only one can still lose indices: the longest that can so far (a kernel's
+        # input channels, not its window).
+        own = sorted((b for b in value.blocks if set(b.axes) <= set(sources)), key=rank)
         for block in own[:-1]:
             walk.classes.pin(block.ids, f"merged with a longer axis in {why}")
         own = own[-1:]

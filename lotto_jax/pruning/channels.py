@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from lotto_jax.pruning import selection
 from lotto_jax.pruning.masks import Params, Path, path_name
 
 Scales = Mapping[str, Float[Array, "..."]]
@@ -111,19 +112,17 @@ def channel_mask(scales: Scales, fraction: float | Float[Array, ""], minimum: in
                 f"with fewer than minimum={minimum}; at most {removable} can go: use a fraction up to "
                 f"{removable / total:.4g}."
             )
-    size = [jnp.abs(leaf.reshape(-1)).astype(jnp.float32) for leaf in leaves]
-    protected = [_rank(x) >= x.size - minimum for x in size]
-    order = jnp.lexsort((jnp.concatenate(size), jnp.concatenate(protected)))
-    rank = jnp.zeros(total, jnp.int32).at[order].set(jnp.arange(total, dtype=jnp.int32))
+    size = [jnp.abs(leaf) for leaf in leaves]
     count = jnp.round(jnp.asarray(fraction, jnp.float32) * total).astype(jnp.int32)
-    kept = rank >= jnp.clip(count, 0, removable)
-    pieces = jnp.split(kept, np.cumsum([leaf.size for leaf in leaves])[:-1])
-    return jax.tree.unflatten(treedef, [p.reshape(leaf.shape) for p, leaf in zip(pieces, leaves, strict=True)])
+    gone = selection.lowest(size, [~_largest(x, minimum) for x in size], jnp.clip(count, 0, removable))
+    return jax.tree.unflatten(treedef, [~leaf for leaf in gone])
 
 
-def _rank(x: Float[Array, "n"]) -> Int[Array, "n"]:
-    """Position of each entry in ascending order, ties by position."""
-    return jnp.argsort(jnp.argsort(x, stable=True), stable=True)
+def _largest(x: Float[Array, "..."], count: int) -> Bool[Array, "..."]:
+    """Where the `count` largest entries are (all, if there are no more); of equal ones the last."""
+    count = min(count, x.size)
+    last_first = jax.lax.top_k(jnp.flip(x.reshape(-1)), count)[1]  # top_k takes the first of equal ones
+    return jnp.zeros(x.size, bool).at[x.size - 1 - last_first].set(True).reshape(x.shape)
 
 
 def apply_channel_mask(params: Params, mask: ChannelMask) -> Params:

@@ -38,25 +38,26 @@ class Compacted(NamedTuple):
     params: str
 
     def shrink(self, tree: PyTree) -> PyTree:
-        """Slice any tree that holds trees of the variables' (or the params') structure in the same way.
+        """Slice any tree that holds trees of the structure of variables, params or statistics in the same way.
 
-        That is optimizer state, magnitude masks, averaged weights, gradients, a rewind snapshot. A leaf
-        belongs to the variable whose name is the longest end of its own (`0/mu/dense/kernel` to
-        `params/dense/kernel`); scalars and leaves that belong to none stay as they are.
+        That is optimizer state, magnitude masks, averaged weights, gradients, a rewind snapshot, a whole train state.
+        A leaf belongs to the variable with the longest name whose parts appear in the leaf's own, in this order and
+        the last one at its end: `0/mu/dense/kernel` and `dense/0/mu/kernel` to `params/dense/kernel`. Scalars and
+        leaves that belong to none stay as they are. Where `variables` are those of one component, give the trees of
+        that component: another one may have layers of the same names.
 
         Raises:
           ValueError: if a leaf belongs to a variable of another shape.
         """
-        prefix = f"{self.params}/" if self.params else ""
-        short = {name.removeprefix(prefix): name for name in self.shapes if name.startswith(prefix)}
-        owners = {**short, **{name: name for name in self.shapes}}
+        owners = {name: name for name in self.shapes}
+        if self.params:  # trees of one collection, such as gradients or batch statistics, lack its key
+            owners = {name.partition("/")[2]: name for name in self.shapes} | owners
+            owners |= {n.removeprefix(f"{self.params}/"): n for n in self.shapes if n.startswith(f"{self.params}/")}
 
         def leaf(path: Path, x: Array) -> Array:
             if not np.ndim(x):
                 return x
-            parts = path_name(path).split("/")
-            ends = ("/".join(parts[i:]) for i in range(len(parts)))
-            name = next((owners[end] for end in ends if end in owners), None)
+            name = _owner(path_name(path), owners)
             if name is None or not any((name, axis) in self.kept for axis in range(np.ndim(x))):
                 return x
             if np.shape(x) != self.shapes[name]:
@@ -74,6 +75,20 @@ class Compacted(NamedTuple):
         for name, reasons in self.left.items():
             lines += [f"{count} masked channels of {name} stay: {why}" for why, count in reasons.items()]
         return "\n".join(lines)
+
+
+def _owner(leaf: str, owners: dict[str, str]) -> str | None:
+    """The variable that a leaf of another tree belongs to, see `Compacted.shrink`; of equally long ones the one that
+    shares the longest end with it."""
+    parts = leaf.split("/")
+    best, found = (0, 0), None
+    for name, owner in owners.items():
+        own, rest = name.split("/"), iter(parts)
+        if own[-1] == parts[-1] and all(part in rest for part in own):
+            end = next((i for i, (a, b) in enumerate(zip(own[::-1], parts[::-1], strict=False)) if a != b), len(own))
+            if (len(own), end) > best:
+                best, found = (len(own), end), owner
+    return found
 
 
 def _slice(x: Array, kept: dict[int, np.ndarray]) -> Array:

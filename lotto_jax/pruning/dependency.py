@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import Int, PyTree
 
-from lotto_jax.pruning import propagation
+from lotto_jax.pruning import propagation, rules
 from lotto_jax.pruning.masks import path_name
 
 Leaf = tuple[str, int]  # a leaf of params and one of its axes
@@ -98,7 +98,7 @@ def analyse(
       zeros: `{leaf name: flags}`: where leaves with a single axis longer than 1 are zero.
     """
     closed = jax.make_jaxpr(fn)(params, *inputs)
-    walk, ids, arguments = propagation.Walk(), {}, []
+    walk, ids, arguments = propagation.Walk(rules.RULES), {}, []
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
         name, blocks = path_name(path), []

@@ -30,6 +30,23 @@ from jaxtyping import Bool, Int
 Ids = Int[np.ndarray, "..."]
 Flags = Bool[np.ndarray, "..."]
 
+# Primitives that work entry by entry, and those that call a jaxpr.
+# fmt: off
+ELEMENTWISE = (
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt",
+    "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div", "eq",
+    "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "imag", "integer_pow",
+    "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg",
+    "nextafter", "not", "or", "pow", "real", "reduce_precision", "rem", "round", "rsqrt", "select_n",
+    "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "sqrt",
+    "square", "stop_gradient", "sub", "tan", "tanh", "xor",
+)
+CALLS = (
+    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint",
+    "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
+)
+# fmt: on
+
 
 class Classes:
     """Union-find over ids, with a reason for each class that must not be removed."""
@@ -81,7 +98,8 @@ class Block(NamedTuple):
     zero: Flags
 
 
-def _block(axes: Sequence[int], ids: Ids, zero: Flags) -> Block:
+def sorted_block(axes: Sequence[int], ids: Ids, zero: Flags) -> Block:
+    """A block whose axes are given in any order."""
     order = np.argsort(axes)
     return Block(tuple(int(axes[i]) for i in order), ids.transpose(order), zero.transpose(order))
 
@@ -124,9 +142,15 @@ class Use(NamedTuple):
 
 
 class Walk:
-    """Walks a jaxpr and collects classes, uses, and `splits`: the ids of blocks of several axes."""
+    """Walks a jaxpr and collects classes, uses, and `splits`: the ids of blocks of several axes.
 
-    def __init__(self) -> None:
+    Args:
+      rules: what each primitive does, by its name, and "" for all others; see `rules.RULES`.
+    """
+
+    def __init__(self, rules: Mapping[str, "Rule"]) -> None:
+        self.rules = rules
+        self.scope = ""  # of the call whose jaxpr is being walked
         self.classes = Classes()
         self.uses: list[Use] = []
         self.splits: list[tuple[Ids, str]] = []
@@ -140,9 +164,25 @@ class Walk:
             return _constant(atom.val) if isinstance(atom, core.Literal) else env[atom]
 
         for eqn in jaxpr.eqns:
-            rule = RULES.get(eqn.primitive.name, _not_understood)
+            rule = self.rules.get(eqn.primitive.name, self.rules[""])
             env.update(zip(eqn.outvars, rule(self, eqn, [read(v) for v in eqn.invars]), strict=True))
         return [read(v) for v in jaxpr.outvars]
+
+    def call(self, eqn: core.JaxprEqn, inner: core.Jaxpr | core.ClosedJaxpr, arguments: Sequence[Value]) -> list[Value]:
+        """Abstract values of the outputs of the jaxpr that an equation calls."""
+        outer, self.scope = self.scope, self._scope(eqn)
+        jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
+        outputs = self.run(jaxpr, consts, arguments)
+        self.scope = outer
+        return outputs
+
+    def _scope(self, eqn: core.JaxprEqn) -> str:
+        return "/".join(filter(None, (self.scope, str(eqn.source_info.name_stack))))
+
+    def where(self, eqn: core.JaxprEqn) -> str:
+        """`conv_general_dilated (Generator/Conv_0)`: an equation, for messages."""
+        scope = self._scope(eqn)
+        return f"{eqn.primitive.name} ({scope})" if scope else eqn.primitive.name
 
     def collapse(self, value: Value, axes: Iterable[int], why: str, strict: bool = False) -> Value:
         """Make `axes` fixed where they are in blocks: a block in them is pinned, one that sticks out becomes
@@ -196,7 +236,7 @@ class Walk:
         stay so.
         """
         value = self.collapse(value, set(range(len(value.shape))) - set(mapping), why, strict)
-        blocks = tuple(_block([mapping[a] for a in b.axes], b.ids, b.zero & keeps_zero) for b in value.blocks)
+        blocks = tuple(sorted_block([mapping[a] for a in b.axes], b.ids, b.zero & keeps_zero) for b in value.blocks)
         fixed = {mapping[a] for a in value.fixed if a in mapping}
         if rest == "fixed":
             fixed |= set(range(len(shape))) - set(mapping.values())
@@ -219,7 +259,7 @@ class Walk:
         ]
         # Blocks in terms of positions, and the sets of positions that blocks tie together.
         local = [
-            [_block([list(a).index(x) for x in b.axes], b.ids, b.zero) for b in v.blocks if b.axes[0] in a]
+            [sorted_block([list(a).index(x) for x in b.axes], b.ids, b.zero) for b in v.blocks if b.axes[0] in a]
             for v, a in zip(values, axes, strict=True)
         ]
         ties: list[set[int]] = []
@@ -237,18 +277,18 @@ class Walk:
                 fixed |= tie
                 continue
             pieces = [own[0] if own else None for own in blocks]
-            ids = [_spread(b.ids, b.axes, positions, shape) for b in pieces if b is not None]
+            ids = [spread(b.ids, b.axes, positions, shape) for b in pieces if b is not None]
             for other in ids[1:]:
                 self.classes.unify(ids[0], other)
             zeros = [
-                np.full(shape, v.const == 0) if b is None else _spread(b.zero, b.axes, positions, shape)
+                np.full(shape, v.const == 0) if b is None else spread(b.zero, b.axes, positions, shape)
                 for v, b in zip(values, pieces, strict=True)
             ]
             shared.append(Shared(positions, ids[0], zeros))
         return shared, fixed, values
 
 
-def _spread(array: np.ndarray, axes: tuple[int, ...], positions: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+def spread(array: np.ndarray, axes: tuple[int, ...], positions: tuple[int, ...], shape: tuple[int, ...]) -> Any:
     """Broadcast an array over `axes` to all `positions` of `shape`."""
     return np.broadcast_to(array.reshape([n if p in axes else 1 for p, n in zip(positions, shape, strict=True)]), shape)
 
@@ -260,361 +300,4 @@ def _constant(value: Any) -> Value:
     return fixed_value(shape)
 
 
-def _shape(eqn: core.JaxprEqn, output: int = 0) -> tuple[int, ...]:
-    return tuple(eqn.outvars[output].aval.shape)  # type: ignore[attr-defined]
-
-
-def _where(eqn: core.JaxprEqn) -> str:
-    """`conv_general_dilated (Generator/Conv_0)`: an equation, for messages."""
-    scope = str(eqn.source_info.name_stack)
-    return f"{eqn.primitive.name} ({scope})" if scope else eqn.primitive.name
-
-
-# fmt: off
-ELEMENTWISE = (
-    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh", "cbrt",
-    "ceil", "clamp", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma", "div", "eq",
-    "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "imag", "integer_pow",
-    "is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg",
-    "nextafter", "not", "or", "pow", "real", "reduce_precision", "rem", "round", "rsqrt", "select_n",
-    "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh", "sqrt",
-    "square", "stop_gradient", "sub", "tan", "tanh", "xor",
-)
-CALLS = (
-    "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint",
-    "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
-)
-# fmt: on
-
 Rule = Callable[[Walk, core.JaxprEqn, list[Value]], list[Value]]
-RULES: dict[str, Rule] = {}
-
-
-def _rule(*names: str) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, rule))
-        return rule
-
-    return register
-
-
-def _not_understood(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    for value in ins:
-        walk.collapse(value, range(len(value.shape)), f"cannot follow {_where(eqn)}")
-    return [fixed_value(_shape(eqn, i)) for i in range(len(eqn.outvars))]
-
-
-@_rule(*CALLS)
-def _call(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    inner = next(eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in eqn.params)
-    if isinstance(inner, core.ClosedJaxpr):
-        return walk.run(inner.jaxpr, inner.consts, ins)
-    return walk.run(inner, (), ins)
-
-
-@_rule("cond")
-def _cond(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    branches = [walk.run(b.jaxpr, b.consts, ins[1:]) for b in eqn.params["branches"]]
-    outputs = []
-    for values in zip(*branches, strict=True):
-        axes = range(len(values[0].shape))
-        shared, fixed, _ = walk.align(values, [axes] * len(values), _where(eqn))
-        blocks = tuple(Block(s.positions, s.ids, np.logical_and.reduce(s.zeros)) for s in shared)
-        outputs.append(Value(values[0].shape, blocks, frozenset(fixed)))
-    return outputs
-
-
-@_rule(*ELEMENTWISE)
-def _elementwise(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    shape = _shape(eqn)
-    const = _evaluate(eqn, [v.const for v in ins]) if all(v.const is not None for v in ins) else None
-    arrays = [i for i, v in enumerate(ins) if v.shape]
-    if not arrays:
-        return [Value(shape, const=const)]
-    shared, fixed, _ = walk.align([ins[i] for i in arrays], [range(len(shape))] * len(arrays), _where(eqn))
-    blocks = []
-    for positions, ids, zeros in shared:
-        full = [np.full(ids.shape, v.const == 0) for v in ins]
-        for i, zero in zip(arrays, zeros, strict=True):
-            full[i] = zero
-        blocks.append(Block(positions, ids, _is_zero(eqn, full, [v.const for v in ins])))
-    return [Value(shape, tuple(blocks), frozenset(fixed), const)]
-
-
-def _is_zero(eqn: core.JaxprEqn, zeros: list[Flags], consts: list[float | None]) -> Flags:
-    """Where an elementwise operation yields 0: where its operands are 0 or have a known value."""
-    if eqn.primitive.name in ("mul", "and"):
-        return np.logical_or.reduce(zeros)
-    if eqn.primitive.name == "select_n":
-        return np.logical_and.reduce(zeros[1:])
-    if eqn.primitive.name == "div" and consts[1] != 0:
-        return zeros[0]
-    unknown = [zero for zero, const in zip(zeros, consts, strict=True) if const is None]
-    every = np.logical_and.reduce(unknown) if unknown else np.ones_like(zeros[0])
-    if every.any() and _evaluate(eqn, [0.0 if c is None else c for c in consts]) == 0:
-        return every
-    return np.zeros_like(every)
-
-
-def _evaluate(eqn: core.JaxprEqn, values: Sequence[float | None]) -> float:
-    """The elementwise operation on scalars."""
-    dtypes = [v.aval.dtype for v in eqn.invars]  # type: ignore[attr-defined]
-    scalars = [jnp.asarray(x, dtype) for x, dtype in zip(values, dtypes, strict=True)]
-    return float(np.real(eqn.primitive.bind(*scalars, **eqn.params)))
-
-
-@_rule("optimization_barrier", "sharding_constraint", "device_put", "name", "pvary")
-def _identity(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    return ins
-
-
-@_rule("transpose")
-def _transpose(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    mapping = {int(a): i for i, a in enumerate(eqn.params["permutation"])}
-    return [walk.carry(ins[0], mapping, _shape(eqn), _where(eqn))._replace(const=ins[0].const)]
-
-
-@_rule("broadcast_in_dim")
-def _broadcast(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    shape, dims = _shape(eqn), eqn.params["broadcast_dimensions"]
-    mapping = {i: d for i, d in enumerate(dims) if ins[0].shape[i] == shape[d]}
-    return [walk.carry(ins[0], mapping, shape, _where(eqn), rest="free")._replace(const=ins[0].const)]
-
-
-@_rule("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin")
-def _reduce(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    axes = eqn.params["axes"]
-    kept = [a for a in range(len(ins[0].shape)) if a not in axes]
-    mapping = {a: i for i, a in enumerate(kept)}
-    return [walk.carry(ins[0], mapping, _shape(eqn), f"reduced over in {_where(eqn)}", strict=True)]
-
-
-def _same_axes(walk: Walk, eqn: core.JaxprEqn, value: Value, touched: Iterable[int], keeps_zero: bool = True) -> Value:
-    """An operation that leaves the order of axes, and mixes or resizes along the `touched` ones."""
-    mapping = {a: a for a in range(len(value.shape)) if a not in set(touched)}
-    return walk.carry(value, mapping, _shape(eqn), f"cut or mixed along in {_where(eqn)}", keeps_zero=keeps_zero)
-
-
-@_rule("slice", "dynamic_slice")
-def _slice(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    shape = _shape(eqn)
-    return [_same_axes(walk, eqn, ins[0], [a for a, n in enumerate(ins[0].shape) if n != shape[a]])]
-
-
-@_rule("pad")
-def _pad(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    padded = [a for a, config in enumerate(eqn.params["padding_config"]) if any(config)]
-    return [_same_axes(walk, eqn, ins[0], padded, keeps_zero=not padded or ins[1].const == 0)]
-
-
-@_rule("rev")
-def _rev(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    return [_same_axes(walk, eqn, ins[0], eqn.params["dimensions"])]
-
-
-@_rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
-def _cumulative(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    return [_same_axes(walk, eqn, ins[0], [eqn.params["axis"]], keeps_zero=eqn.primitive.name != "cumlogsumexp")]
-
-
-@_rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
-def _reduce_window(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    p = eqn.params
-    steps = (p["window_dimensions"], p["window_strides"], p["base_dilation"])
-    touched = [
-        a for a in range(len(ins[0].shape)) if any(step[a] != 1 for step in steps) or tuple(p["padding"][a]) != (0, 0)
-    ]
-    return [_same_axes(walk, eqn, ins[0], touched)]
-
-
-@_rule("gather")
-def _gather(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    """Lookups (embedding rows, nearest-neighbour resizing): axes that are taken whole pass."""
-    operand, indices = ins
-    numbers = eqn.params["dimension_numbers"]
-    gone = {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
-    kept = [a for a in range(len(operand.shape)) if a not in gone]
-    whole = [eqn.params["slice_sizes"][a] == operand.shape[a] for a in kept]
-    mapping = {a: o for a, o, all_of_it in zip(kept, numbers.offset_dims, whole, strict=True) if all_of_it}
-    walk.collapse(indices, range(len(indices.shape)), f"used as indices in {_where(eqn)}")
-    # Indices out of bounds can read NaN in this mode.
-    keeps_zero = "FILL" not in str(eqn.params["mode"])
-    return [walk.carry(operand, mapping, _shape(eqn), f"looked up in {_where(eqn)}", keeps_zero=keeps_zero)]
-
-
-@_rule("reshape", "squeeze", "expand_dims")
-def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    value, shape, why = ins[0], _shape(eqn), _where(eqn)
-    if 0 in shape:
-        return _not_understood(walk, eqn, ins)
-    # A block that is pinned throughout is as good as a fixed axis, and does not stand in the way of merging.
-    pinned = [b for b in value.blocks if all(map(walk.classes.reason, walk.classes.find(b.ids).ravel().tolist()))]
-    value = walk.collapse(value, [a for b in pinned for a in b.axes], why)
-    factors = _factors(value.shape, shape)
-    # Factors that one block spans are reshaped together; being in row-major order, their product decomposes.
-    for block in value.blocks:
-        spanned = [f for f in factors if set(f[0]) & set(block.axes)]
-        if len(spanned) > 1:
-            together = tuple(tuple(x for f in spanned for x in f[side]) for side in (0, 1))
-            factors = [f for f in factors if f not in spanned] + [(together[0], together[1])]
-    blocks, fixed = [], set()
-    for sources, targets in factors:
-        own = [b for b in value.blocks if set(b.axes) <= set(sources)]
-        if len(own) > 1:
-            for block in own:
-                walk.classes.pin(block.ids, f"merged with another channel axis in {why}")
-        if len(own) != 1:
-            if own or any(a in value.fixed for a in sources):
-                fixed |= set(targets)
-            continue
-        source_shape = tuple(value.shape[a] for a in sources)
-        target_shape = tuple(shape[a] for a in targets)
-        ids = walk.classes.find(_spread(own[0].ids, own[0].axes, sources, source_shape).reshape(target_shape))
-        zero = _spread(own[0].zero, own[0].axes, sources, source_shape).reshape(target_shape)
-        uniform = [i for i, n in enumerate(target_shape) if n == 1 or (ids == ids.take([0], axis=i)).all()]
-        fixed |= {targets[i] for i in uniform}
-        for i in uniform:
-            ids, zero = ids.take([0], axis=i), zero.all(i, keepdims=True)
-        rest = tuple(a for i, a in enumerate(targets) if i not in uniform)
-        if rest:
-            blocks.append(Block(rest, ids.squeeze(tuple(uniform)), zero.squeeze(tuple(uniform))))
-            if len(rest) > 1:
-                walk.splits.append((blocks[-1].ids, why))
-        else:
-            walk.classes.pin(ids, f"fills an axis in {why}")
-    return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1), value.const)]
-
-
-def _factors(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Split a reshape into the smallest runs of source and target axes with equal products, in order."""
-    result = []
-    i = j = 0
-    while i < len(source) and j < len(target):
-        first, other, a, b = i, j, source[i], target[j]
-        i, j = i + 1, j + 1
-        while a != b:
-            if a < b:
-                a, i = a * source[i], i + 1
-            else:
-                b, j = b * target[j], j + 1
-        result.append((tuple(range(first, i)), tuple(range(other, j))))
-    return [*result, (tuple(range(i, len(source))), tuple(range(j, len(target))))]  # what is left has size 1
-
-
-@_rule("concatenate")
-def _concatenate(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    shape, dim, why = _shape(eqn), eqn.params["dimension"], _where(eqn)
-    ins = [walk.separate(v, [dim], why) for v in ins]
-    others = [a for a in range(len(shape)) if a != dim]
-    shared, fixed, ins = walk.align(ins, [others] * len(ins), why)
-    blocks = [Block(tuple(others[p] for p in s.positions), s.ids, np.logical_and.reduce(s.zeros)) for s in shared]
-    fixed = {others[p] for p in fixed}
-    own = [next((b for b in v.blocks if b.axes == (dim,)), None) for v in ins]
-    if any(own):
-        pieces = []
-        for value, block in zip(ins, own, strict=True):
-            ids = block.ids if block else walk.classes.new(value.shape[dim])
-            if block is None:
-                walk.classes.pin(ids, f"fixed size in {why}")
-            pieces.append((ids, block.zero if block else np.full(ids.shape, value.const == 0)))
-        blocks.append(Block((dim,), np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces])))
-    else:
-        fixed.add(dim)
-    return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1))]
-
-
-@_rule("split")
-def _split(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    """Equal parts stay equal: channel i of each part goes with channel i of the others."""
-    axis, sizes, why = eqn.params["axis"], eqn.params["sizes"], _where(eqn)
-    value = walk.separate(ins[0], [axis], why)
-    if len(set(sizes)) > 1:
-        value = walk.collapse(value, [axis], f"split unevenly in {why}")
-    starts, outputs = np.cumsum([0, *sizes]), []
-    for i, size in enumerate(sizes):
-        blocks = []
-        for block in value.blocks:
-            if block.axes == (axis,):
-                walk.classes.unify(block.ids[: sizes[0]], block.ids[starts[i] : starts[i] + size])
-                part = slice(int(starts[i]), int(starts[i] + size))
-                block = Block((axis,), block.ids[part], block.zero[part])
-            blocks.append(block)
-        shape = _shape(eqn, i)
-        outputs.append(Value(shape, tuple(blocks), frozenset(a for a in value.fixed if shape[a] > 1)))
-    return outputs
-
-
-@_rule("dot_general")
-def _dot(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    shape, why = _shape(eqn), _where(eqn)
-    contracting, batch = eqn.params["dimension_numbers"]
-    for side in (0, 1):  # an axis that was split must not be contracted in one part and kept in another
-        for axes in (contracting[side], batch[side]):
-            ins[side] = walk.separate(ins[side], axes, f"summed over in {why}", strict=True)
-    summed, _, ins = walk.align(ins, contracting, why)
-    for s in summed:
-        walk.uses.append(Use(s.ids, np.logical_or.reduce(s.zeros), f"not zero where {why} sums over it"))
-    shared, fixed, ins = walk.align(ins, batch, why)
-    blocks = [Block(s.positions, s.ids, np.logical_or.reduce(s.zeros)) for s in shared]
-    start = len(batch[0])
-    for side in (0, 1):
-        free = [a for a in range(len(ins[side].shape)) if a not in (*contracting[side], *batch[side])]
-        place = {a: start + i for i, a in enumerate(free)}
-        start += len(free)
-        blocks += [_block([place[a] for a in b.axes], b.ids, b.zero) for b in ins[side].blocks if b.axes[0] in place]
-        fixed |= {place[a] for a in ins[side].fixed if a in place}
-    return [Value(shape, tuple(blocks), frozenset(fixed))]
-
-
-@_rule("conv_general_dilated")
-def _conv(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    if eqn.params["batch_group_count"] != 1:
-        return _not_understood(walk, eqn, ins)
-    shape, why, numbers = _shape(eqn), _where(eqn), eqn.params["dimension_numbers"]
-    (batch, feature, *space), (make, take, *window) = numbers.lhs_spec, numbers.rhs_spec
-    lhs = walk.collapse(ins[0], space, "spatial axis of a convolution")
-    rhs = walk.collapse(ins[1], window, "window of a convolution")
-    lhs = walk.separate(lhs, [feature], why)
-    groups = eqn.params["feature_group_count"]
-    made = next((b for b in rhs.blocks if b.axes == (make,)), None)
-    if groups > 1:
-        lhs, made = _grouped(walk, lhs, rhs, feature, make, take, groups, why)
-    else:
-        summed, _, (lhs, _) = walk.align([lhs, rhs], [[feature], [take]], why)
-        for s in summed:
-            walk.uses.append(Use(s.ids, np.logical_or.reduce(s.zeros), f"not zero where {why} sums over it"))
-    batch_out, feature_out, *space_out = numbers.out_spec
-    blocks = [Block((batch_out,), b.ids, b.zero) for b in lhs.blocks if b.axes == (batch,)]
-    fixed = {*space_out, *([batch_out] if batch in lhs.fixed else [])}
-    if made is not None:
-        blocks.append(Block((feature_out,), made.ids, made.zero))
-    else:
-        fixed.add(feature_out)
-    return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1))]
-
-
-def _grouped(
-    walk: Walk, lhs: Value, rhs: Value, feature: int, make: int, take: int, groups: int, why: str
-) -> tuple[Value, Block | None]:
-    """Grouped convolution: a depthwise one passes channels on; else each group loses the same positions."""
-    taken = next((b for b in lhs.blocks if b.axes == (feature,)), None)
-    made = next((b for b in rhs.blocks if b.axes == (make,)), None)
-    if taken is None or made is None:
-        lhs = walk.collapse(lhs, [feature], f"fixed size in {why}")
-        walk.collapse(rhs, [make, take], f"fixed size in {why}")
-        return lhs, None
-    if rhs.shape[take] == 1:
-        repeats = rhs.shape[make] // groups
-        walk.classes.unify(np.repeat(taken.ids, repeats), made.ids)
-        return lhs, made._replace(zero=made.zero | np.repeat(taken.zero, repeats))
-    for ids in (taken.ids, made.ids):
-        rows = ids.reshape(groups, -1)
-        walk.classes.unify(rows, np.broadcast_to(rows[0], rows.shape))
-    first = Value(
-        (rhs.shape[take],),
-        (Block((0,), taken.ids.reshape(groups, -1)[0], np.all(taken.zero.reshape(groups, -1), 0)),),
-    )
-    summed, _, _ = walk.align([first, rhs], [[0], [take]], why)
-    for s in summed:
-        walk.uses.append(Use(s.ids, np.logical_or.reduce(s.zeros), f"not zero where {why} sums over it"))
-    return lhs, made

@@ -5,9 +5,12 @@ inference mode, and `rebuild(variables)` the forward function for variables of o
 it reads them off the params).
 """
 
+import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+from lotto_jax.models import autoencoder, classifier, dcgan, resnet_gan, vae
 
 
 class Network(NamedTuple):
@@ -143,6 +148,48 @@ def linen(module: Module, *inputs: jax.Array) -> Network:
 
     variables = jax.eval_shape(module.init, jax.random.key(0), *inputs)
     return Network(module.apply, randomize(variables), inputs, rebuild)
+
+
+def widths_of_variables() -> contextlib.AbstractContextManager:
+    """Within it, layers are as wide as their kernels, so that a module of fixed widths runs compacted variables."""
+
+    def follow(call, args, kwargs, context):
+        if hasattr(context.module, "features") and context.module.has_variable("params", "kernel"):
+            features = context.module.get_variable("params", "kernel").shape[-1]
+            object.__setattr__(context.module, "features", features)
+        return call(*args, **kwargs)
+
+    return nn.intercept_methods(follow)
+
+
+def ours(module: nn.Module, *inputs: jax.Array) -> Network:
+    """One of the package's own networks, as it runs on this backend, in inference mode."""
+
+    def fn(variables, *inputs):
+        return module.apply(variables, *inputs, train=False)
+
+    def rebuild(variables):
+        def small(variables, *inputs):
+            with widths_of_variables():
+                return resized(module, variables["params"]).apply(variables, *inputs, train=False)
+
+        return small
+
+    variables = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), *inputs)
+    return Network(fn, randomize(variables), inputs, rebuild)
+
+
+def resized(module: nn.Module, params: Any) -> nn.Module:
+    """The module with the width at which it unflattens a dense layer to the 4x4 map that the params have."""
+    if isinstance(module, vae.VAE):
+        return module.clone(decoder=resized(module.decoder, params["decoder"]))
+    params = params.get("decoder", params)
+    if not isinstance(module, dcgan.Generator | resnet_gan.Generator | autoencoder.ConvAutoencoder):
+        return module
+    unflattened = params["dense"]["kernel"].shape[-1] // 16
+    at_width_1 = {dcgan.Generator: 8, resnet_gan.Generator: 1, autoencoder.ConvAutoencoder: 4}[type(module)]
+    # A fraction, because compaction can leave numbers of channels that no whole width has.
+    return module.clone(width=Fraction(unflattened, at_width_1) if at_width_1 > 1 else unflattened)
 
 
 class NnxCNN(nnx.Module):
@@ -309,6 +356,22 @@ def images(channels: int, size: int) -> jax.Array:
     return jax.random.normal(jax.random.key(3), (2, size, size, channels))
 
 
+def latents() -> jax.Array:
+    return jax.random.normal(jax.random.key(5), (2, 5))
+
+
+# At 16x16 our layers take every path that they have on CPU. SNGAN's generator is DCGAN's. The discriminators of SNGAN
+# and ResNet-DCGAN have no norms, so no channels to mask: see the test of spectral norm.
+OURS: dict[str, Callable[[], Network]] = {
+    "our_dcgan_generator": lambda: ours(dcgan.Generator(4, 16), latents()),
+    "our_dcgan_discriminator": lambda: ours(dcgan.Discriminator(4, 16), images(3, 16)),
+    "our_resnet_generator": lambda: ours(resnet_gan.Generator(6, 16), latents()),
+    "our_conv_autoencoder": lambda: ours(autoencoder.ConvAutoencoder(7, 4, 16), images(3, 16)),
+    "our_conv_vae": lambda: ours(vae.conv_vae(7, 4, 16), images(3, 16), jax.random.key(0)),
+    "our_resnet_vae": lambda: ours(vae.resnet_vae(7, 6, 16), images(3, 16), jax.random.key(0)),
+    "our_resnet18": lambda: ours(classifier.ResNet18(width=6), images(3, 8)),
+}
+
 NETWORKS: dict[str, Callable[[], Network]] = {
     "dcgan_generator": lambda: linen(Generator(), jax.random.normal(jax.random.key(4), (2, 5))),
     "dcgan_discriminator": lambda: linen(Discriminator(), images(3, 16)),
@@ -320,4 +383,5 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "equinox_style": equinox_style,
     "dict_mlp": dict_mlp,
     "unet": unet,
+    **OURS,
 }

@@ -1,11 +1,31 @@
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from lotto_jax.models import autoencoder, dcgan, layers, resnet_gan, sngan
+from lotto_jax.objectives import adversarial
 from lotto_jax.pruning import channels, compaction, dependency, masks
-from tests.pruning.networks import NETWORKS, Network, ResNet18, images, linen, randomize
+from tests.pruning.networks import (
+    NETWORKS,
+    OURS,
+    Network,
+    ResNet18,
+    images,
+    latents,
+    linen,
+    ours,
+    randomize,
+    resized,
+    widths_of_variables,
+)
+
+# Where channels are tied to others, which may have to stay: residual sums, groups. Elsewhere all that is masked goes.
+TIED = ("resnet18", "separable", "our_resnet_generator", "our_resnet_vae", "our_resnet18")
 
 
 def params_of(variables):
@@ -49,7 +69,7 @@ def test_the_compacted_network_equals_the_masked_one(name, fraction):
     assert size(small.variables) < size(network.variables)
     small_fn = jax.jit(network.rebuild(small.variables))
     assert_equal_outputs(expected, small_fn(small.variables, *network.inputs))
-    if name not in ("resnet18", "separable"):  # where no channel is tied to another, all that is masked goes
+    if name not in TIED:
         assert not small.left
         for key, kept in mask.items():
             np.testing.assert_array_equal(small.mask[key], kept)
@@ -153,6 +173,106 @@ def test_optimizer_state_and_magnitude_masks_shrink_along():
     assert int(moments[1][0].count) == 1
     kept = np.flatnonzero(np.asarray(mask["bn1/scale"]))
     np.testing.assert_array_equal(moments[1][0].mu["conv1"]["kernel"], state[1][0].mu["conv1"]["kernel"][..., kept])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_fast_lowering_gives_the_groups_of_the_plain_one(name):
+    network = OURS[name]()
+
+    def prunable():
+        fn = lambda *inputs: network.fn(*inputs)  # noqa: E731  (a function of its own, so that it is traced anew)
+        groups = dependency.axis_groups(fn, network.variables, *network.inputs).prunable
+        return {tuple((leaf, where.tobytes()) for leaf, where in sorted(g.axes.items())) for g in groups}
+
+    fast = prunable()
+    with layers.plain_lowering():
+        assert fast == prunable()
+    assert fast
+
+
+class SpectralNormBeforeNorm(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        for i in range(2):
+            conv = layers.Conv(6, (3, 3), name=f"conv_{i}")
+            x = nn.relu(nn.BatchNorm(not train, name=f"norm_{i}")(layers.spectral_norm(conv)(x, update_stats=train)))
+        return nn.Dense(3)(x.mean((1, 2)))
+
+
+def test_spectral_norm_keeps_its_channels_and_is_named():
+    """Fewer rows or columns would change the singular value that the kernel is divided by."""
+    network = ours(SpectralNormBeforeNorm(), images(3, 8))
+    mask = {f"norm_{i}/scale": jnp.arange(6) > 2 for i in range(2)}
+    small = compaction.compact(network.fn, network.variables, mask, *network.inputs)
+    assert not small.kept
+    for reasons in small.left.values():
+        ((reason, count),) = reasons.items()
+        assert count == 3 and "spectral" in reason
+    for model in (sngan.Discriminator(4, 16), resnet_gan.Discriminator(4, 16)):
+        network = ours(model, images(3, 16))
+        groups = dependency.axis_groups(network.fn, network.variables, *network.inputs)
+        assert not groups.prunable and "spectral" in str(groups)
+        with pytest.raises(ValueError, match="needs a network with batch norm"):
+            scales_of(network)
+
+
+def test_training_the_compacted_network_is_training_the_masked_one():
+    """A step on batch statistics, with Adam's moments carried over and a magnitude mask composed."""
+    network = OURS["our_conv_autoencoder"]()
+    (image,), module = network.inputs, autoencoder.ConvAutoencoder(7, 4, 16)
+    mask = channels.channel_mask(scales_of(network), 0.5)
+    params = channels.apply_channel_mask(network.variables["params"], mask)
+    weights = jax.tree.map(lambda m, x: jnp.abs(x) > 0.1 if m.ndim else m, masks.ones(params), params)
+    params = masks.apply(params, weights)
+    optimizer = optax.adam(1e-2)
+    _, moments = optimizer.update(randomize(params, 7), optimizer.init(params))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def step(module, params, stats, opt_state, weights):
+        def loss(params):
+            variables = {"params": params, "batch_stats": stats}
+            output, state = module.apply(variables, image, train=True, mutable=["batch_stats"])
+            return jnp.mean((output - image) ** 2), state["batch_stats"]
+
+        (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, opt_state = optimizer.update(masks.apply(grads, weights), opt_state)
+        return value, masks.apply(optax.apply_updates(params, updates), weights), stats, opt_state
+
+    before = (params, network.variables["batch_stats"], moments, weights)
+    small = compaction.compact(network.fn, {**network.variables, "params": params}, mask, image)
+    assert not small.left
+    expected = step(module, *before)
+    with widths_of_variables():
+        got = step(resized(module, small.variables["params"]), *small.shrink(before))
+    assert int(got[3][0].count) == 2
+    assert_equal_outputs(small.shrink(expected), got, 1e-4)
+
+
+def test_the_train_state_of_a_gan_shrinks_as_a_whole():
+    """Both components have a layer `conv_8`, and each its own optimizer state."""
+    generator, discriminator = dcgan.Generator(4, 16), dcgan.Discriminator(4, 16)
+    adam = optax.adam(1e-3)
+    objective = adversarial.make(generator, discriminator, adam, adam, (16, 16, 3), latent=5)
+    shapes = jax.eval_shape(objective.init, jax.random.key(0))
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes._replace(key=None))
+    variables = {"params": state.params, **state.model_state}
+
+    def fn(variables, z, image):
+        g, d = ({k: v[name] for k, v in variables.items()} for name in ("generator", "discriminator"))
+        return generator.apply(g, z, train=False), discriminator.apply(d, image, train=False)
+
+    mask = channels.channel_mask(channels.batch_norm_scales(randomize(state.params)), 0.5)
+    small = compaction.compact(fn, variables, mask, latents(), images(3, 16))
+    assert not small.left
+    fewer = small.shrink(state)
+    for name, params in small.variables["params"].items():
+        shape = jax.tree.map(jnp.shape, params)
+        assert shape != jax.tree.map(jnp.shape, state.params[name])
+        moments = fewer.opt_state[name][0]
+        assert jax.tree.map(jnp.shape, fewer.params[name]) == shape
+        assert jax.tree.map(jnp.shape, moments.mu) == jax.tree.map(jnp.shape, moments.nu) == shape
+        stats = small.variables["batch_stats"][name]
+        assert jax.tree.map(jnp.shape, fewer.model_state["batch_stats"][name]) == jax.tree.map(jnp.shape, stats)
 
 
 def norm(params, i, x):

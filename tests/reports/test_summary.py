@@ -59,9 +59,22 @@ def test_for_accuracy_higher_is_better():
     assert summary.winning(points, "accuracy", "both").sparsity is None
 
 
-def test_one_seed_decides_nothing():
-    points = search([(1.0,)], [(9.0,)])
-    assert summary.winning(points, "reconstruction_loss", "both").sparsity is None
+def test_one_seed_decides_nothing_and_neither_does_a_missing_random_arm():
+    assert summary.winning(search([(1.0,)], [(9.0,)]), "reconstruction_loss", "both") is None
+    points = [p for p in search([(1.0, 1.1)], [(9.0, 9.1)]) if p.arm != "random"]
+    assert summary.winning(points, "reconstruction_loss", "both") is None
+
+
+def test_a_loss_that_is_neither_good_nor_bad_makes_no_winner():
+    assert summary.winning(search([(1.0, 1.01)], [(9.0, 9.1)]), "generator_loss", "both") is None
+
+
+def test_collapsed_seeds_are_counted_and_left_out():
+    results = rows("winning", 1, 0.2, (1.0, 3.0, 100.0)) + rows("winning", 1, 0.2, (0.0, 0.0, 1.0), metric="collapsed")
+    (point,) = summary.points(results, "reconstruction_loss")
+    assert point.values == (1.0, 3.0) and point.collapsed == 1
+    assert summary.table([point])[1][0][-1] == "2 ± 1.4 (1 of 3 collapsed)"
+    assert summary.metrics(results) == ["reconstruction_loss"]
 
 
 def test_the_spread_is_the_sample_standard_deviation():

@@ -89,14 +89,15 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
         if len(choices) > 1:
             axes.set_title(f"{pruned} pruned", fontsize=10)
         axes.grid(alpha=0.25)
-    # Seeds of a very sparse random arm can lie far off; the axis follows the means.
-    means = [p.mean for p in points if p.values]
+    # Seeds of a very sparse random arm and one-shot tickets can lie far off; the axis follows the means of the others.
+    means = [p.mean for p in points if p.values and p.arm != "one_shot"]
     if means and max(means) > min(means):
         margin = max(means) - min(means)
         panels[0].set_ylim(min(means) - 0.08 * margin, max(means) + 0.15 * margin)
     panels[0].set_ylabel(_label(metric))
     figure.suptitle(title, fontsize=10)
-    panels[-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    handles, labels = panels[0].get_legend_handles_labels()  # one-shot tickets are of the first choice only
+    panels[-1].legend(handles, labels, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _save(figure, path)
 
 

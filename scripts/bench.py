@@ -21,7 +21,7 @@ from scripts.benchmarks.common import Row  # noqa: E402  (the repository root mu
 def names() -> list[str]:
     """Every benchmark: the modules of scripts/benchmarks that define `run`."""
     paths = sorted((ROOT / "scripts" / "benchmarks").glob("*.py"))
-    return [path.stem for path in paths if "\ndef run()" in path.read_text()]
+    return [path.stem for path in paths if "\ndef run(" in path.read_text()]
 
 
 def line(row: Row) -> str:

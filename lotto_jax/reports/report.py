@@ -24,7 +24,8 @@ at which the winning mean is within the tolerance of the dense mean (the larger 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
-th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd } th { background: #f6f6f6 }
+th, td { white-space: nowrap; padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
+th { background: #f6f6f6 }
 img { max-width: 100%; margin: .5rem 0 } pre { background: #f6f6f6; padding: .7rem; overflow: auto; font-size: 12px }
 """
 
@@ -48,15 +49,18 @@ def write(workdir: Path) -> str:
         choices = list(dict.fromkeys(p.pruned for p in points if p.arm == "winning"))
         found = [summary.winning(points, metric, pruned, config["report"]["tolerance"]) for pruned in choices]
         wins = [win for win in found if win is not None]
-        header, rows = summary.table(points)
         sentences = [summary.sentence(win, metric) for win in wins]
-        text += ["", f"{metric} (mean ± standard deviation over seeds)", *_aligned(header, rows), "", *sentences]
+        text += ["", f"{metric} (mean ± standard deviation over seeds)"]
         body += [f"<h2>{html.escape(metric)}</h2>", *(f"<p>{html.escape(s)}</p>" for s in sentences)]
         if choices:
             path = workdir / "figures" / f"{metric}_against_sparsity"
             files += figures.against_sparsity(points, metric, wins, title, path)
             body += [_embedded(files[-2])]
-        body += [_html_table(header, rows)]
+        for choice in choices or ["both"]:
+            table = summary.table([p for p in points if p.pruned == choice or p.arm == "dense"])
+            text += [f"\n{choice} pruned:" if len(choices) > 1 else "", *_aligned(*table)]
+            body += [f"<h3>{choice} pruned</h3>" if len(choices) > 1 else "", _html_table(*table)]
+        text += ["", *sentences]
     log = read_log(workdir)
     if any(p["arm"] == "winning" for p in log):
         known = {"position", "pruned", "round", "arm", "seed", "sparsity", "step"}

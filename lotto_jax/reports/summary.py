@@ -113,24 +113,26 @@ def winning(points: list[Point], metric: str, pruned: str, tolerance: float = 0.
 
 
 def table(points: list[Point]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: sparsity down, one column an arm (and component), cells `mean ± std`."""
-    columns = list(dict.fromkeys((p.pruned, p.arm) for p in points if p.arm != "dense"))
-    choices = {pruned for pruned, _ in columns}
-    header = ["sparsity", "dense", *(arm if len(choices) == 1 else f"{arm} ({pruned})" for pruned, arm in columns)]
+    """Header and rows for one choice of pruned components: sparsity down, one column an arm, cells `mean ± std`."""
+    arms = list(dict.fromkeys(p.arm for p in points))
     rows = []
     for sparsity in sorted({round(p.sparsity, 4) for p in points}):
-        here = {(p.pruned, p.arm): p for p in points if round(p.sparsity, 4) == sparsity}
-        dense = next((p for p in here.values() if p.arm == "dense"), None)
-        cells = [dense, *(here.get(column) for column in columns)]
-        rows.append([f"{sparsity:.2%}", *(_cell(p) if p else "" for p in cells)])
-    return header, rows
+        here = {p.arm: p for p in points if round(p.sparsity, 4) == sparsity}
+        rows.append([f"{sparsity:.2%}", *(_cell(here[arm]) if arm in here else "" for arm in arms)])
+    return ["sparsity", *arms], rows
 
 
 def _cell(point: Point) -> str:
+    """`mean ± std` with two digits of the standard deviation, and how many seeds are left out."""
     lost = f"{point.collapsed} of {len(point.values) + point.collapsed} collapsed" if point.collapsed else ""
     if not point.values:
         return lost
-    return f"{point.mean:.4g} ± {point.std:.2g}" + (f" ({lost})" if lost else "")
+    if point.std:
+        decimals = max(0, 1 - math.floor(math.log10(point.std)))
+        text = f"{point.mean:.{decimals}f} ± {point.std:.{decimals}f}"
+    else:
+        text = f"{point.mean:.4g} ± 0"
+    return text + (f" ({lost})" if lost else "")
 
 
 def sentence(win: Winning, metric: str) -> str:

@@ -73,7 +73,7 @@ def test_collapsed_seeds_are_counted_and_left_out():
     results = rows("winning", 1, 0.2, (1.0, 3.0, 100.0)) + rows("winning", 1, 0.2, (0.0, 0.0, 1.0), metric="collapsed")
     (point,) = summary.points(results, "reconstruction_loss")
     assert point.values == (1.0, 3.0) and point.collapsed == 1
-    assert summary.table([point])[1][0][-1] == "2 ± 1.4 (1 of 3 collapsed)"
+    assert summary.table([point])[1][0][-1] == "2.0 ± 1.4 (1 of 3 collapsed)"
     assert summary.metrics(results) == ["reconstruction_loss"]
 
 
@@ -88,6 +88,6 @@ def test_the_table_has_a_row_a_sparsity_and_a_column_an_arm():
     results = rows("dense", 0, 0.0, DENSE) + rows("winning", 1, 0.2, (1.0, 3.0)) + rows("one_shot", 1, 0.5, (2.0, 2.0))
     header, body = summary.table(summary.points(results, "reconstruction_loss"))
     assert header == ["sparsity", "dense", "winning", "one_shot"]
-    assert body[0] == ["0.00%", "1 ± 0.02", "", ""]
-    assert body[1] == ["20.00%", "", "2 ± 1.4", ""]
+    assert body[0] == ["0.00%", "1.000 ± 0.020", "", ""]
+    assert body[1] == ["20.00%", "", "2.0 ± 1.4", ""]
     assert body[2] == ["50.00%", "", "", "2 ± 0"]

@@ -1,5 +1,6 @@
 """The search itself, run for real on the digits: arms, sparsities, tickets on disk, one compilation for all rounds."""
 
+import contextlib
 import json
 import shutil
 
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from lotto_jax.data import sources
 from lotto_jax.experiments import build
+from lotto_jax.experiments.imp import Search
 from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import read_log, read_results
-from lotto_jax.experiments.tickets import Diverged, Trainer
+from lotto_jax.experiments.run_directory import RunDirectory, read_log, read_results
+from lotto_jax.experiments.tickets import Diverged, Stack, Trainer, masked
 from lotto_jax.reports.report import write
 from lotto_jax.training.preemption import Preempted, Preemption
 from tests import tiny
@@ -20,16 +23,19 @@ from tests import tiny
 WEIGHTS = 2 * 64 * 8
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished search with every arm, both kinds of component choice, and one-shot tickets."""
-    workdir = tmp_path_factory.mktemp("imp") / "run"
-    config = tiny.config(
+def config_of_finished():
+    return tiny.config(
         imp__pruned=("both", "encoder"),
         imp__arms=("winning", "random", "random_pruned"),
         imp__one_shot_sparsities=(0.5, 0.9),
     )
-    run(config, workdir)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished search with every arm, both kinds of component choice, and one-shot tickets."""
+    workdir = tmp_path_factory.mktemp("imp") / "run"
+    run(config_of_finished(), workdir)
     return workdir
 
 
@@ -183,6 +189,24 @@ def test_sigterm_while_evaluating_stops_before_results_and_the_next_run_writes_t
     assert calls == [0, 1] and {r.round for r in read_results(tmp_path / "run")} == {0}
     run(tiny.config(), tmp_path / "run")
     assert (tmp_path / "run" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+
+
+def test_the_dense_ticket_from_the_stored_snapshot_is_the_original_run_bit_for_bit(finished, tmp_path):
+    """Zero-sparsity identity through Orbax and the trainer, for all seeds."""
+    config = config_of_finished()
+    shutil.copytree(finished, tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run", config)
+    with contextlib.closing(directory):
+        dataset = sources.load(**config.dataset)
+        objective = build.objective(config, dataset.image_shape)
+        trainer = Trainer(config, objective, dataset, directory, Preemption())
+        search = Search(config, objective, trainer)
+        with contextlib.closing(trainer), contextlib.closing(search):
+            original = search.restore(0)
+            start = masked(search.snapshot(), search.dense_mask)
+            again = trainer.train_phase(99, None, Stack(original.tickets, start, search.dense_mask))
+    jax.tree.map(np.testing.assert_array_equal, again.states.params, original.params)
+    assert int(again.states.step[0]) == trainer.steps
 
 
 def test_a_refused_configuration_leaves_the_directory_free(tmp_path):

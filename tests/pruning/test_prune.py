@@ -118,14 +118,19 @@ def test_vmap_over_tickets_is_one_ticket_at_a_time():
     jax.tree.map(np.testing.assert_array_equal, many, pruning.stack(one))
 
 
-def test_sharded_leaves_give_the_mask_of_one_device():
-    params = {"kernel": jax.random.normal(jax.random.key(0), (64, 32))}
-    mask = pruning.ones(params)
-    expected = pruning.global_prune(pruning.magnitude(params), mask, 0.3)
-    sharding = NamedSharding(Mesh(np.array(jax.devices()[:8]), ("data",)), P("data"))
-    placed = jax.device_put((params, mask), sharding)
-    pruned = jax.jit(lambda p, m: pruning.global_prune(pruning.magnitude(p), m, 0.3))(*placed)
-    np.testing.assert_array_equal(pruned["kernel"], expected["kernel"])
+@settings(max_examples=50, deadline=None)
+@given(problems())
+def test_sharded_leaves_are_pruned_as_the_oracle_says(problem):
+    """Leaves split along different axes or not at all; ties, zeros, infinities and pruned entries as above."""
+    scores, kept, fraction = problem
+    devices = Mesh(np.array(jax.devices()[:2]), ("data",))
+    splits = [NamedSharding(devices, spec) for spec in (P("data"), P(None, "data"), P())]
+    scores = [jax.device_put(s, split) for s, split in zip(scores, splits, strict=True)]
+    mask = mask_of(tree(scores), kept)
+    k = round(fraction * sum(int(m.sum()) for m in kept))
+    pruned = jax.jit(pruning.global_prune)(tree(scores), mask, fraction)
+    for got, want in zip(prunable_leaves(pruned), expected_in_tree_order(scores, kept, k), strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_a_large_pool_is_split_exactly():

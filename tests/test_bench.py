@@ -1,0 +1,49 @@
+"""The program of the benchmarks: what it lists, prints and writes."""
+
+import importlib
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from scripts import bench
+from scripts.benchmarks.common import Row
+
+ROWS = [
+    Row("step", 1.5, "ms", "a peer", 0.98, 1.0),
+    Row("overhead", 0.01, "", "no mask", 0.01, 0.02, "lower"),
+    Row("peer missing", None, "ms", "needs scripts/test.sh --parity"),
+]
+
+
+def test_every_module_with_rows_is_listed():
+    assert {"pruning", "train", "networks", "tickets"} <= set(bench.names())
+    assert not {"common", "train_torch"} & set(bench.names())
+
+
+@pytest.mark.parametrize(("row", "met"), zip(ROWS, (False, True, None), strict=True))
+def test_a_target_is_met_from_its_side_and_undecided_where_nothing_was_measured(row, met):
+    assert row.met is met
+    verdict = {True: "met", False: "MISSED", None: ""}[met]
+    assert bench.line(row).endswith(verdict) and ("not measured" in bench.line(row)) == (row.value is None)
+
+
+def test_rows_are_printed_and_written_as_json_lines(tmp_path, monkeypatch, capsys):
+    found = importlib.import_module
+
+    def fake(name, *args):
+        return SimpleNamespace(run=lambda: iter(ROWS)) if name == "scripts.benchmarks.train" else found(name, *args)
+
+    monkeypatch.setattr(importlib, "import_module", fake)
+    monkeypatch.setattr(sys, "argv", ["bench.py", "train", "--json", str(tmp_path / "rows.json")])
+    bench.main()
+    printed = capsys.readouterr().out
+    assert "MISSED" in printed and "not measured" in printed
+    objects = [json.loads(line) for line in (tmp_path / "rows.json").read_text().splitlines()]
+    assert [(o["name"], o["target"], o["met"]) for o in objects] == [
+        ("step", 1.0, False),
+        ("overhead", 0.02, True),
+        ("peer missing", None, None),
+    ]
+    assert set(objects[0]) >= {"name", "value", "unit", "peer", "ratio", "target", "met"}

@@ -22,7 +22,7 @@ def test_every_module_with_rows_is_listed():
     assert not {"common", "train_torch"} & set(bench.names())
 
 
-@pytest.mark.parametrize(("row", "met"), zip(ROWS, (False, True, None), strict=True))
+@pytest.mark.parametrize(("row", "met"), list(zip(ROWS, (False, True, None), strict=True)))
 def test_a_target_is_met_from_its_side_and_undecided_where_nothing_was_measured(row, met):
     assert row.met is met
     verdict = {True: "met", False: "MISSED", None: ""}[met]

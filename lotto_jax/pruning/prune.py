@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, Int, Scalar
 
 from lotto_jax.pruning import masks, selection
@@ -18,11 +19,10 @@ def _rounded_share(fraction: Float[Array, ""], count: Int[Array, ""]) -> Int[Arr
     A float32 fraction is read as the decimal number it stands for: 0.1 is 0.1, not 0.100000001.
     """
     with jax.enable_x64(True):
-        decimal = jnp.rint(fraction.astype(jnp.float64) * 10**DECIMALS).astype(jnp.int64)
-        whole, rest = jnp.divmod(decimal * count.astype(jnp.int64), jnp.int64(10**DECIMALS))
-        twice = 2 * rest - 10**DECIMALS
-        up = (twice > 0) | ((twice == 0) & (whole % 2 == 1))
-        return (whole + up).astype(jnp.int32)
+        # Behind the barrier XLA sees no constants, and keeps the division and the product as they are rounded.
+        scale, wide = lax.optimization_barrier((jnp.float64(10**DECIMALS), count.astype(jnp.float64)))
+        decimal = lax.optimization_barrier(jnp.rint(fraction.astype(jnp.float64) * scale) / scale)
+        return jnp.rint(decimal * wide).astype(jnp.int32)
 
 
 def _check(scores: Scores, mask: Mask, **fractions: float | Array) -> None:

@@ -10,7 +10,7 @@ out in the fast operations:
 - `_spread`: its transpose in the input. A correlation with the flipped kernel at stride 1; at stride s a
   correlation with all s x s phases of the kernel as channels, interleaved afterwards (the "sub-pixel" form).
 - `_kernel_gradient`: its transpose in the kernel. One matrix product a kernel tap, over slices of the batch
-  that fit the cache.
+  that fit the cache; for 3x3 kernels at stride 1 Winograd's form, with a fourth of the multiplications.
 
 Everywhere else, and with `lowering="plain"`, layers are single `lax.conv_general_dilated` calls. The CPU form
 has a custom VJP: it can be differentiated any number of times in reverse, and forward over reverse (`jvp` of
@@ -19,12 +19,14 @@ has a custom VJP: it can be differentiated any number of times in reverse, and f
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -38,6 +40,22 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FEW_POSITIONS = 16  # up to 4x4 outputs, a convolution is slower than patches x matrix
 _FEW_CHANNELS = 16  # below, one matrix product over all taps beats one a tap
 _ROWS = 2048  # output positions in a slice of the batch: 1 MB at 128 channels, which fits L2
+_TILES = 256  # of 4x4 output positions in a slice of the batch for Winograd's form
+
+# Winograd's minimal filtering F(4, 3) with the points 0, +-1, +-2 and infinity (Lavin and Gray 2016, section 4.3):
+# 4 outputs of a 3-tap filter on 6 inputs are `_OUTPUTS.T @ ((_TAPS @ w) * (_INPUTS @ x))`.
+_INPUTS = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
+)
+_TAPS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
+_OUTPUTS = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
 
 
 def _dot(a: Array, b: Array) -> Array:
@@ -91,7 +109,7 @@ def _spread(g: Image, w: Kernel, strides: Pair, pads: Pads, size: Pair) -> Image
     """The transpose of `x -> _correlate(x, w, strides, pads)` for x of spatial `size`."""
     batch, height, width, _ = g.shape
     kernel_height, kernel_width, channels, _ = w.shape
-    if strides == (1, 1):
+    if strides == (1, 1) and height * width > _FEW_POSITIONS:
         # The input is a correlation of g, padded so far that every overlap with the kernel counts.
         around = [
             (k - 1 - low, n + low - m)
@@ -123,7 +141,7 @@ def _spread(g: Image, w: Kernel, strides: Pair, pads: Pads, size: Pair) -> Image
 
 def _kernel_gradient(x: Image, g: Image, strides: Pair, pads: Pads, size: Pair) -> Kernel:
     """The transpose of `w -> _correlate(x, w, strides, pads)` for w of spatial `size`, in float32."""
-    batch, height, width, features = g.shape
+    _, height, width, features = g.shape
     channels = x.shape[-1]
     if strides == (1, 1) and features < _FEW_CHANNELS <= channels:
         # Exchange the roles of x and g, so that the taps are cut from the array with few channels.
@@ -133,6 +151,16 @@ def _kernel_gradient(x: Image, g: Image, strides: Pair, pads: Pads, size: Pair) 
         ]
         return _flip(_kernel_gradient(g, x, strides, (around[0], around[1]), size))
     x = _pad(x, pads)
+    if (
+        (strides, size) == ((1, 1), (3, 3))
+        and height % 4 == width % 4 == 0
+        and height * width > _FEW_POSITIONS
+        and min(channels, features) >= _FEW_CHANNELS
+        and x.dtype == jnp.float32  # the transforms would amplify coarser rounding
+    ):
+        tiles = height // 4, width // 4
+        products = _sum_over_slices(functools.partial(_tile_products, tiles=tiles), x, g, _TILES // math.prod(tiles))
+        return _transformed([[p[i] for i in range(6)] for p in products.reshape(6, 6, channels, features)], _TAPS.T)
 
     def gradient(x: Image, g: Image) -> Kernel:
         taps = _taps(x, size, strides, (height, width))
@@ -141,15 +169,51 @@ def _kernel_gradient(x: Image, g: Image, strides: Pair, pads: Pads, size: Pair) 
         products = [jnp.matmul(_rows(t).T, _rows(g), preferred_element_type=jnp.float32) for t in taps]
         return jnp.stack(products).reshape(*size, channels, features)
 
-    chunk = max(1, _ROWS // (height * width))
-    if height * width <= _FEW_POSITIONS or batch <= chunk or batch % chunk:
+    if height * width <= _FEW_POSITIONS:
         return gradient(x, g)
+    return _sum_over_slices(gradient, x, g, _ROWS // (height * width))
 
-    def accumulate(total: Kernel, part: tuple[Image, Image]) -> tuple[Kernel, None]:
-        return total + gradient(*part), None
 
-    parts = [a.reshape(batch // chunk, chunk, *a.shape[1:]) for a in (x, g)]
-    return lax.scan(accumulate, jnp.zeros((*size, channels, features), jnp.float32), (parts[0], parts[1]))[0]
+def _sum_over_slices(function: Callable[[Image, Image], Array], x: Image, g: Image, images: int) -> Array:
+    """`function(x, g)`, which sums over the batch, a slice of so many images at a time where these divide the batch."""
+    batch, images = x.shape[0], max(1, images)
+    if batch <= images or batch % images:
+        return function(x, g)
+
+    def accumulate(total: Array, part: tuple[Image, Image]) -> tuple[Array, None]:
+        return total + function(*part), None
+
+    parts = [a.reshape(batch // images, images, *a.shape[1:]) for a in (x, g)]
+    shape = jax.eval_shape(function, parts[0][0], parts[1][0])
+    return lax.scan(accumulate, jnp.zeros(shape.shape, shape.dtype), (parts[0], parts[1]))[0]
+
+
+def _tile_products(x: Image, g: Image, tiles: Pair) -> Float[Array, "36 input output"]:
+    """Sums over all tiles of the products of transformed 6x6 inputs and 4x4 output gradients, for a 3x3 kernel."""
+    transformed = [
+        _transformed(_tiles(image, size, tiles), matrix) for image, size, matrix in ((x, 6, _INPUTS), (g, 4, _OUTPUTS))
+    ]
+    pairs = zip(*(t.reshape(36, -1, t.shape[-1]) for t in transformed), strict=True)
+    return jnp.stack([jnp.matmul(a.T, b, preferred_element_type=jnp.float32) for a, b in pairs])
+
+
+def _tiles(x: Image, size: int, tiles: Pair) -> list[list[Image]]:
+    """Entry (i, j) of every `size` x `size` tile, of which there is one every 4 rows and columns."""
+
+    def every_fourth(start: int, axis: int, x: Image) -> Image:
+        return lax.slice_in_dim(x, start, start + 4 * (tiles[axis - 1] - 1) + 1, 4, axis)
+
+    return [[every_fourth(j, 2, every_fourth(i, 1, x)) for j in range(size)] for i in range(size)]
+
+
+def _transformed(grid: list[list[Array]], matrix: np.ndarray) -> Array:
+    """`matrix @ grid @ matrix.T`, its rows and columns as two leading axes."""
+
+    def combine(weights: np.ndarray, terms: list[Array]) -> Array:
+        return functools.reduce(jnp.add, [float(w) * t for w, t in zip(weights, terms, strict=True) if w])
+
+    rows = [[combine(weights, column) for column in map(list, zip(*grid, strict=True))] for weights in matrix]
+    return jnp.stack([jnp.stack([combine(weights, row) for weights in matrix]) for row in rows])
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -19,6 +19,8 @@ CASES = {
     "3x3 few outputs": ((6, 8), 20, 3, (3, 3), (1, 1), SAME),
     "3x3 cropping": ((9, 8), 4, 5, (3, 3), (1, 1), ((-1, 2), (0, 3))),
     "3x3/2": ((9, 10), 4, 5, (3, 3), (2, 2), SAME),
+    "3x3 in tiles": ((8, 12), 17, 18, (3, 3), (1, 1), SAME),
+    "3x3 in tiles, cropping": ((11, 6), 17, 18, (3, 3), (1, 1), ((-1, 0), (2, 2))),
     "3x3 many channels": ((7, 7), 18, 17, (3, 3), (1, 1), "VALID"),
     "4x4/2": ((12, 16), 4, 5, (4, 4), (2, 2), ((1, 1), (1, 1))),
     "4x4/2 few positions": ((4, 4), 4, 5, (4, 4), (2, 2), ((1, 1), (1, 1))),
@@ -76,7 +78,7 @@ def test_cpu_form_equals_plain_form_with_first_and_second_derivatives(
     assert_close(*(jax.jit(value_and_derivatives, static_argnums=0)(form) for form in ("cpu", "plain")))
 
 
-@pytest.mark.parametrize("name", ["3x3", "4x4/2", "3x3 few outputs"])
+@pytest.mark.parametrize("name", ["3x3", "4x4/2", "3x3 few outputs", "3x3 in tiles"])
 @pytest.mark.parametrize("function", [layers.conv, layers.conv_transpose])
 def test_ticket_axis_on_input_and_kernel(function, name):
     size, inputs, outputs, kernel, strides, _ = CASES[name]
@@ -91,8 +93,10 @@ def test_ticket_axis_on_input_and_kernel(function, name):
         assert_close(jax.jit(jax.vmap(f))(x, w), [jnp.stack(p) for p in zip(f(x[0], w[0]), f(x[1], w[1]), strict=True)])
 
 
-def test_kernel_gradient_over_slices_of_the_batch():
-    x, w = operands((16, 16), 17, 18, (3, 3), batch=24)  # three slices of 8 x 256 positions
+@pytest.mark.parametrize(("side", "batch"), [(16, 32), (15, 27)])
+def test_kernel_gradient_over_slices_of_the_batch(side, batch):
+    """Two slices of 16 images with 16 tiles each, or three of 9 with 225 positions each."""
+    x, w = operands((side, side), 17, 18, (3, 3), batch=batch)
 
     def gradient(lowering):
         return jax.grad(lambda w: jnp.sum(jnp.sin(layers.conv(x, w, (1, 1), "SAME", lowering))))(w)

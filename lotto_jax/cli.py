@@ -156,7 +156,10 @@ def _describe(args: argparse.Namespace, overrides: list[str]) -> None:
     config = load_config(args.config, overrides)
     configuration.validate(config)
     data = config.dataset
-    print(describe(build.objective(config, sources.image_shape(data.name, data.data_dir, data.image_size))))
+    shape = sources.image_shape(data.name, data.data_dir, data.image_size)
+    # Only classifiers need labels.
+    classes = sources.classes(data.name, data.data_dir) if config.objective.name == "classification" else None
+    print(describe(build.objective(config, shape, classes)))
 
 
 def _report(args: argparse.Namespace) -> int:

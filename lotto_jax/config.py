@@ -144,6 +144,18 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(f"config.seeds is {config.seeds}; seeds are integers from 0 to 2**31 - 1.")
 
 
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """The inverse of `as_dict`, over the defaults, so that `values` may be of an older version."""
+    tuples = lambda x: tuple(x) if isinstance(x, list) else x  # noqa: E731
+    config = default().unlock()
+    for key, value in values.items():
+        if key in OPEN_SECTIONS or not isinstance(value, dict):
+            config[key] = value if isinstance(value, dict) else tuples(value)
+        else:
+            config[key].update({name: tuples(entry) for name, entry in value.items()})
+    return config.lock()
+
+
 def as_dict(config: ConfigDict) -> dict[str, Any]:
     """Plain nested dict as JSON would return it (tuples become lists)."""
     return json.loads(json.dumps(config.to_dict()))

@@ -169,7 +169,8 @@ class Search:
             "model_state": stack.states.model_state,
             "mask": pack(stack.mask),
         }
-        meta = {"phase": phase, "tickets": [list(t) for t in stack.tickets]}
+        image_shape = list(self.trainer.held_out.image.shape[1:])
+        meta = {"phase": phase, "tickets": [list(t) for t in stack.tickets], "image_shape": image_shape}
         self.rounds.save(phase, state, meta, wait=True)
         if self.config.checkpoint.keep_states == "last":
             for old in self.rounds.steps():

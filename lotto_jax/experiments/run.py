@@ -24,7 +24,7 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     """
     configuration.validate(config)
     dataset = sources.load(**config.dataset)
-    objective = build.objective(config, dataset.image_shape)
+    objective = build.objective(config, dataset.image_shape, dataset.classes)
     imp.check(config, objective)
     total_steps(config, dataset)
     directory = RunDirectory(Path(workdir), config)

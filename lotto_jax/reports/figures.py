@@ -89,7 +89,8 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
         )
     # Seeds of a very sparse random arm can lie far off; the axis follows the means.
     means = [p.mean for p in points if p.values]
-    axes.set_ylim(min(means) - 0.08 * (max(means) - min(means)), max(means) + 0.15 * (max(means) - min(means)))
+    span = max(means) - min(means) or abs(means[0]) or 1.0  # all may be the same
+    axes.set_ylim(min(means) - 0.08 * span, max(means) + 0.15 * span)
     for win in wins:
         if win.sparsity is not None and win.pruned == wins[0].pruned:
             axes.axvline(_position(win.sparsity), color=COLORS.get(win.pruned, "tab:purple"), alpha=0.3, linewidth=6)

@@ -17,6 +17,8 @@ from lotto_jax.reports.report import write
 from lotto_jax.training.checkpoints import StorageError
 from tests import tiny
 
+pytestmark = pytest.mark.timeout(900)  # a ResNet-18 compiles for long on a busy machine
+
 
 def test_a_classifier_is_trained_reported_and_loaded_with_the_accuracy_that_was_recorded(classifier_dir):
     recorded = {r.metric: r.value for r in read_results(classifier_dir)}

@@ -59,6 +59,20 @@ def test_for_accuracy_higher_is_better():
     assert summary.winning(points, "accuracy", "both").sparsity is None
 
 
+@pytest.mark.parametrize("metric", ["inception_score_10k", "precision_10k", "recall_resnet18_2k", "accuracy"])
+def test_for_scores_higher_is_better(metric):
+    assert summary.winning(search([(0.5, 0.52, 0.48)], [(0.4, 0.42, 0.38)], metric), metric, "both").sparsity is None
+    assert summary.winning(search([(1.5, 1.52, 1.48)], [(0.4, 0.42, 0.38)], metric), metric, "both").sparsity
+
+
+@pytest.mark.parametrize("metric", ["fid_10k", "fd_resnet18_2k", "kid_10k", "kd_resnet18_2k"])
+def test_for_distances_lower_is_better_and_only_the_fid_has_a_tolerance_of_ten_points(metric):
+    dense = summary.Point("both", "dense", 0, 0.0, (50.0, 50.0, 50.0))
+    assert summary.default_tolerance(metric, dense) == pytest.approx(10.0 if metric == "fid_10k" else 5.0)
+    assert summary.winning(search([(0.5, 0.52, 0.48)], [(15.0, 15.2, 14.8)], metric), metric, "both").sparsity
+    assert summary.winning(search([(15.0, 15.2, 14.8)], [(30.0, 31.0, 32.0)], metric), metric, "both").sparsity is None
+
+
 def test_one_seed_decides_nothing():
     points = search([(1.0,)], [(9.0,)])
     assert summary.winning(points, "reconstruction_loss", "both").sparsity is None

@@ -97,8 +97,15 @@ CHOICES = {
 # Sections whose fields belong to the thing that `name` chooses; they are checked where it is built.
 OPEN_SECTIONS = ("model", "objective", "optimizer")
 # Fields that change no ticket: where data lie, and what else is measured (metrics.json guards against mixing that).
-NOT_COMPUTED = ("dataset.data_dir", "dataset.device_budget_mb")
-NOT_COMPUTED += ("metrics.names", "metrics.features", "metrics.classifier", "metrics.samples", "metrics.every")
+NOT_COMPUTED = (
+    "dataset.data_dir",
+    "dataset.device_budget_mb",
+    "metrics.names",
+    "metrics.features",
+    "metrics.classifier",
+    "metrics.samples",
+    "metrics.every",
+)
 MINIMA = {
     "train.batch_size": 1,
     "train.epochs": 1,

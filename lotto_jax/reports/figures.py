@@ -88,7 +88,7 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
             label=_label(arm) + (f", {pruned} pruned" if several else ""),
         )
     # Seeds of a very sparse random arm can lie far off; the axis follows the means.
-    means = [p.mean for p in points if p.values]
+    means = [p.mean for p in points if p.values] or [0.0]
     span = max(means) - min(means) or abs(means[0]) or 1.0  # all may be the same
     axes.set_ylim(min(means) - 0.08 * span, max(means) + 0.15 * span)
     for win in wins:

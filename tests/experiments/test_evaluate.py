@@ -128,9 +128,9 @@ def test_values_are_those_of_an_independent_computation(evaluated, classifier_di
     assert measured[FRECHET] == pytest.approx(expected, rel=5e-3) and expected > 0
 
     outputs = np.asarray(jax.jit(objective.reconstruct)(params, state, Batch(*map(jnp.asarray, data.test)), key))
-    guesses = np.argmax(look(np.round(255 * outputs).astype(np.uint8))[1], axis=1)
+    guesses = np.argmax(np.asarray(look(np.round(255 * outputs).astype(np.uint8))[1]), axis=1)
     assert measured["accuracy"] == pytest.approx(np.mean(guesses == data.test.label), abs=0.006)
-    originals = np.argmax(look(data.test.image)[1], axis=1)
+    originals = np.argmax(np.asarray(look(data.test.image)[1]), axis=1)
     value = next(r.value for r in read_results(evaluated) if r.metric == "accuracy_on_originals")
     assert value == pytest.approx(np.mean(originals == data.test.label), abs=0.006) and value > 0.5
 

@@ -73,6 +73,12 @@ def test_for_distances_lower_is_better_and_only_the_fid_has_a_tolerance_of_ten_p
     assert summary.winning(search([(15.0, 15.2, 14.8)], [(30.0, 31.0, 32.0)], metric), metric, "both").sparsity is None
 
 
+def test_an_arm_without_spread_is_compared_all_the_same():
+    points = search([(0.1 + 0.2, 0.3, 0.3)], [(0.05, 0.06, 0.07)], metric="accuracy")
+    dense = [p._replace(values=(0.3, 0.3, 0.3)) if p.arm == "dense" else p for p in points]
+    assert summary.winning(dense, "accuracy", "both").sparsity == pytest.approx(0.2)
+
+
 def test_one_seed_decides_nothing():
     points = search([(1.0,)], [(9.0,)])
     assert summary.winning(points, "reconstruction_loss", "both").sparsity is None

@@ -30,6 +30,9 @@ Find winning lottery tickets in deep generative models.
   lotto-jax report --workdir=runs/mnist
       Make the table, figures and report.html again, also while the run goes on.
 
+  lotto-jax evaluate --workdir=runs/vae --metrics=accuracy,frechet --classifier=runs/resnet18 --samples=2000
+      Add metrics to a run from the states that it kept, without training again.
+
   lotto-jax weights convert pt_inception-2015-12-05-6726825d.pth
   lotto-jax fid generated/ real/
       Frechet Inception distance of two image folders (or npz statistics), as torch-fidelity computes it.
@@ -49,7 +52,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(
         prog="lotto-jax", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{run,describe,report,fid,weights}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{run,describe,report,evaluate,fid,weights}"
+    )
     run = commands.add_parser("run", help="run a configuration, or go on with it")
     run.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
     run.add_argument("--workdir", required=True, type=Path, help="directory of the run, made if missing")
@@ -60,12 +65,14 @@ def main(argv: list[str] | None = None) -> NoReturn:
     run.epilog = describe.epilog = epilog
     report = commands.add_parser("report", help="tables, figures and report.html of a run")
     report.add_argument("--workdir", required=True, type=Path, help="directory of the run")
+    cli_metrics.add_evaluate_arguments(commands.add_parser("evaluate", help="add metrics to a run that exists"))
     cli_metrics.add_fid_arguments(commands.add_parser("fid", help="Frechet Inception distance of two image sets"))
     cli_metrics.add_weights_arguments(commands.add_parser("weights", help="weights of the Inception network"))
     actions: dict[str, Callable[[], int]] = {
         "run": lambda: _run(args, overrides),
         "describe": lambda: _guarded(_describe, args, overrides),
         "report": lambda: _report(args),
+        "evaluate": lambda: _evaluate(args),
         "fid": lambda: _guarded(cli_metrics.run_fid, args),
         "weights": lambda: _guarded(cli_metrics.run_weights, args),
     }
@@ -156,7 +163,25 @@ def _describe(args: argparse.Namespace, overrides: list[str]) -> None:
     config = load_config(args.config, overrides)
     configuration.validate(config)
     data = config.dataset
-    print(describe(build.objective(config, sources.image_shape(data.name, data.data_dir, data.image_size))))
+    shape = sources.image_shape(data.name, data.data_dir, data.image_size)
+    # Only classifiers need labels.
+    classes = sources.classes(data.name, data.data_dir) if config.objective.name == "classification" else None
+    print(describe(build.objective(config, shape, classes)))
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)
+    from lotto_jax.experiments.evaluate import evaluate
+    from lotto_jax.experiments.run_directory import RunDirectoryError
+    from lotto_jax.training.checkpoints import StorageError
+
+    try:
+        evaluate(args.workdir, args.metrics, args.classifier, args.samples, args.data_dir, args.force)
+    except (ValueError, OSError, RunDirectoryError, StorageError) as error:
+        return _fault(error)
+    return _report(args)
 
 
 def _report(args: argparse.Namespace) -> int:

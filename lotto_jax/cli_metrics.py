@@ -1,7 +1,23 @@
-"""`lotto-jax fid` and `lotto-jax weights`: arguments, and what they run."""
+"""`lotto-jax evaluate`, `lotto-jax fid` and `lotto-jax weights`: arguments, and what the last two run."""
 
 import argparse
 from pathlib import Path
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `lotto-jax evaluate --workdir=DIR`."""
+    parser.add_argument("--workdir", required=True, type=Path, help="directory of the run, finished or not")
+    parser.add_argument(
+        "--metrics",
+        type=lambda text: [name for name in text.split(",") if name],
+        default=[],
+        metavar="A,B",
+        help="accuracy, frechet, fid, fd_resnet18, inception_score, kid, precision_recall; default: the run's own",
+    )
+    parser.add_argument("--classifier", default="", metavar="DIR", help="run directory of a classifier of such images")
+    parser.add_argument("--samples", type=int, default=0, metavar="N", help="images a ticket draws; default: the run's")
+    parser.add_argument("--data-dir", default="", metavar="DIR", help="where datasets lie; default: the run's")
+    parser.add_argument("--force", action="store_true", help="measure again what is there")
 
 
 def add_fid_arguments(parser: argparse.ArgumentParser) -> None:

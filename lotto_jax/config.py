@@ -50,6 +50,13 @@ def default() -> ConfigDict:
     config.evaluation.batch_size = 500
     config.evaluation.images = 8  # per ticket in the image grids
 
+    config.metrics = ConfigDict()  # beside the objective's own; `lotto-jax evaluate` adds them to a run later
+    config.metrics.names = ()  # accuracy, frechet, fid, fd_resnet18, inception_score, kid, precision_recall
+    config.metrics.features = "auto"  # of frechet, kid, precision_recall: inception, classifier; auto: what there is
+    config.metrics.classifier = ""  # run directory of a classifier of the same images (configs/resnet18_*.py)
+    config.metrics.samples = 10_000  # a ticket, for all but accuracy; part of the metric's name: fid_10k
+    config.metrics.every = 1  # rounds between measurements; the last round and one-shot tickets always
+
     config.log_every = 50  # steps between points of the training curves
     config.checkpoint = ConfigDict()
     config.checkpoint.every_seconds = 60.0  # between saves inside a round; a round's end is always saved
@@ -64,7 +71,7 @@ def two_cores(config: ConfigDict, width: int, epochs: int, rounds: int, fraction
     """Scale a configuration of the paper down to half an hour on a laptop: what the variants `:cpu` of configs/ are.
 
     A narrower network, 10,000 training examples, batches of 64, three seeds, both components pruned, and fewer rounds
-    with a larger fraction.
+    with a larger fraction; 2,000 samples where samples are measured.
     """
     config.seeds = (0, 1, 2)
     config.dataset.train_examples = 10_000
@@ -74,6 +81,7 @@ def two_cores(config: ConfigDict, width: int, epochs: int, rounds: int, fraction
     config.imp.rounds = rounds
     config.imp.fraction = fraction
     config.imp.pruned = ("both",)
+    config.metrics.samples = 2_000
     config.log_every = 10
     return config
 
@@ -83,12 +91,21 @@ CHOICES = {
     "precision": ("float32", "bfloat16"),
     "parallel.tickets": ("auto", "vmap", "sequential", "sharded"),
     "evaluation.split": ("test", "validation"),
+    "metrics.features": ("auto", "inception", "classifier"),
     "checkpoint.keep_states": ("all", "last"),
 }
 # Sections whose fields belong to the thing that `name` chooses; they are checked where it is built.
 OPEN_SECTIONS = ("model", "objective", "optimizer")
-# Fields that never change a result.
-NOT_COMPUTED = ("dataset.data_dir", "dataset.device_budget_mb")
+# Fields that change no ticket: where data lie, and what else is measured (metrics.json guards against mixing that).
+NOT_COMPUTED = (
+    "dataset.data_dir",
+    "dataset.device_budget_mb",
+    "metrics.names",
+    "metrics.features",
+    "metrics.classifier",
+    "metrics.samples",
+    "metrics.every",
+)
 MINIMA = {
     "train.batch_size": 1,
     "train.epochs": 1,
@@ -96,6 +113,8 @@ MINIMA = {
     "imp.rewind_step": 0,
     "evaluation.batch_size": 1,
     "evaluation.images": 0,
+    "metrics.samples": 10,
+    "metrics.every": 1,
     "dataset.train_examples": 0,
     "dataset.validation_examples": 0,
     "dataset.image_size": 0,
@@ -142,6 +161,18 @@ def validate(config: ConfigDict) -> None:
         raise ValueError(f"config.seeds is {config.seeds}; it takes one or more different integers.")
     if not all(isinstance(seed, int) and 0 <= seed < 2**31 for seed in config.seeds):
         raise ValueError(f"config.seeds is {config.seeds}; seeds are integers from 0 to 2**31 - 1.")
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """The inverse of `as_dict`, over the defaults, so that `values` may be of an older version."""
+    tuples = lambda x: tuple(x) if isinstance(x, list) else x  # noqa: E731
+    config = default().unlock()
+    for key, value in values.items():
+        if key in OPEN_SECTIONS or not isinstance(value, dict):
+            config[key] = value if isinstance(value, dict) else tuples(value)
+        else:
+            config[key].update({name: tuples(entry) for name, entry in value.items()})
+    return config.lock()
 
 
 def as_dict(config: ConfigDict) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def test_a_configuration_file_is_complete_and_valid(path, variant):
     config = module.get_config(*[variant] if variant else [])
     configuration.validate(config)
     assert config.is_locked
-    imp.check(config, build.objective(config, SHAPES[config.dataset.name]))
+    imp.check(config, build.objective(config, SHAPES[config.dataset.name], 10))
     assert path.stem in (path.parent / "README.md").read_text()
 
 

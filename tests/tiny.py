@@ -20,3 +20,19 @@ def config(**fields) -> ConfigDict:
         section, _, field = name.rpartition("__")
         setattr(tiny[section] if section else tiny, field, value)
     return tiny
+
+
+def classifier(**fields) -> ConfigDict:
+    """A classifier of digits resized to 16x16, good enough to tell most of them."""
+    chosen = {
+        "seeds": (0,),
+        "dataset__image_size": 16,
+        "model": {"name": "resnet18", "width": 2},
+        "objective": {"name": "classification", "flip": False, "shift": 1},
+        "optimizer": {"name": "adam", "learning_rate": 1e-2},
+        "train__batch_size": 63,  # odd: on one device, as tiny things are fastest
+        "train__epochs": 4,
+        "imp__rounds": 0,
+        "checkpoint__every_seconds": 60.0,
+    }
+    return config(**(chosen | fields))

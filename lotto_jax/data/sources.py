@@ -55,6 +55,12 @@ class Dataset(NamedTuple):
         height, width, channels = self.train.image.shape[1:]
         return height, width, channels
 
+    @property
+    def classes(self) -> int:
+        """Number of classes, or of attributes."""
+        label = self.train.label
+        return len(self.label_names) or (label.shape[1] if label.ndim > 1 else int(label.max()) + 1)
+
 
 def load(
     name: str,
@@ -106,13 +112,32 @@ def image_shape(name: str, data_dir: str = "", image_size: int = 0) -> tuple[int
     """
     if name == "digits":
         return (image_size or 8, image_size or 8, 1)
+    return _image_shape(name, _features(name, data_dir), image_size)
+
+
+def classes(name: str, data_dir: str = "") -> int | None:
+    """Number of classes or attributes that `load` would find, without needing the dataset; None if TFDS has no number.
+
+    Raises:
+      ValueError: if TFDS does not know the dataset, or it has no labels.
+    """
+    if name == "digits":
+        return 10
+    features = _features(name, data_dir)
+    keys, names = _labels(name, features)
+    if keys == ("label",):
+        return len(names) or getattr(features["label"], "num_classes", None)
+    return len(keys)
+
+
+def _features(name: str, data_dir: str) -> Any:
+    """What TFDS knows about the examples of a dataset."""
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder(name, data_dir=_directory(data_dir), try_gcs=False)
+        return tfds.builder(name, data_dir=_directory(data_dir), try_gcs=False).info.features
     except tfds.core.DatasetNotFoundError:
         raise ValueError(f"config.dataset.name is {name!r}, which TFDS does not know.") from None
-    return _image_shape(name, builder.info.features, image_size)
 
 
 def _directory(data_dir: str) -> Path:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from lotto_jax.models import autoencoder, dcgan, resnet_gan, sngan, vae
-from lotto_jax.objectives import adversarial, elbo, reconstruction
+from lotto_jax.models import autoencoder, classifier, dcgan, resnet_gan, sngan, vae
+from lotto_jax.objectives import adversarial, classification, elbo, reconstruction
 from lotto_jax.objectives.state import Objective
 
 
@@ -29,9 +29,11 @@ NETWORKS: dict[str, Network] = {
     "dcgan": Network("adversarial", (dcgan.Generator, dcgan.Discriminator)),
     "sngan": Network("adversarial", (dcgan.Generator, sngan.Discriminator)),
     "resnet_dcgan": Network("adversarial", (resnet_gan.Generator, resnet_gan.Discriminator)),
+    "resnet18": Network("classification", (classifier.ResNet18,)),
 }
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "adversarial": adversarial.make,
+    "classification": classification.make,
     "elbo": elbo.make,
     "reconstruction": reconstruction.make,
 }
@@ -41,7 +43,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "sgd": optax.sgd,
 }
 # Arguments that the data or this module give, not the configuration.
-GIVEN = {"parent", "name", "image_size", "channels", "dtype", "model", "generator", "discriminator"}
+GIVEN = {"parent", "name", "image_size", "channels", "classes", "dtype", "model", "generator", "discriminator"}
 GIVEN |= {"optimizer", "generator_optimizer", "discriminator_optimizer", "image_shape"}
 
 
@@ -61,7 +63,9 @@ def _check_type(field: str, value: Any, default: Any) -> None:
     if isinstance(default, bool | str):
         fits, wanted = isinstance(value, type(default)), f"a {type(default).__name__}"
     elif isinstance(default, int):
-        fits, wanted = isinstance(value, int) and number and value > 0, "a positive integer"
+        least = min(default, 1)
+        fits = isinstance(value, int) and number and value >= least
+        wanted = "a positive integer" if least else "an integer of at least 0"
     else:
         fits, wanted = number or (value is None and default is None), "a number"
     if not fits:
@@ -85,8 +89,13 @@ def _fields(section: str, config: ConfigDict, *functions: Callable[..., Any]) ->
     return fields
 
 
-def objective(config: ConfigDict, image_shape: tuple[int, int, int]) -> Objective:
-    """The objective that `config` describes, for images of the given (height, width, channels).
+def objective(config: ConfigDict, image_shape: tuple[int, int, int], classes: int | None = None) -> Objective:
+    """The objective that `config` describes.
+
+    Args:
+      config: the configuration.
+      image_shape: (height, width, channels) of the dataset's images.
+      classes: of the dataset's labels, or its number of attributes; only classifiers need it.
 
     Raises:
       ValueError: naming the field that is unknown or takes no such value.
@@ -102,6 +111,10 @@ def objective(config: ConfigDict, image_shape: tuple[int, int, int]) -> Objectiv
     optimizer = make_optimizer(**_fields("optimizer", config.optimizer, make_optimizer))
     fields = _fields("model", config.model, *network.parts)
     fields |= {"image_size": image_shape[0], "channels": image_shape[2], "dtype": jnp.dtype(config.precision)}
+    if classes is not None:
+        fields["classes"] = classes
+    elif network.objective == "classification":
+        raise ValueError(f"config.model.name is {config.model.name!r}, which needs the dataset's number of classes.")
     parts = [part(**{k: v for k, v in fields.items() if k in _parameters(part)}) for part in network.parts]
     optimizers = [optimizer] * len(parts)
     return make(*parts, *optimizers, image_shape, **_fields("objective", config.objective, make))

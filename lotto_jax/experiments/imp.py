@@ -19,7 +19,8 @@ from safetensors.numpy import save
 from lotto_jax import config as configuration
 from lotto_jax import pruning
 from lotto_jax.data.sources import Dataset
-from lotto_jax.experiments.run_directory import Result, RunDirectory, write_atomically
+from lotto_jax.experiments.measure import Measure
+from lotto_jax.experiments.run_directory import RunDirectory, write_atomically
 from lotto_jax.experiments.tickets import Stack, Ticket, Trainer, join, masked, pack, take, unpack
 from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.training import checkpoints, loop
@@ -83,8 +84,8 @@ def check(config: ConfigDict, objective: Objective) -> None:
 class Search:
     """One IMP run: builds the tickets of each phase from those before, trains, measures and stores them."""
 
-    def __init__(self, config: ConfigDict, objective: Objective, trainer: Trainer):
-        self.config, self.objective, self.trainer = config, objective, trainer
+    def __init__(self, config: ConfigDict, objective: Objective, trainer: Trainer, measure: Measure | None):
+        self.config, self.objective, self.trainer, self.measure = config, objective, trainer, measure
         root = trainer.directory.path / "checkpoints"
         self.rounds = checkpoints.Store(root / "rounds")
         self.rewind = checkpoints.Store(root / "rewind")
@@ -169,7 +170,8 @@ class Search:
             "model_state": stack.states.model_state,
             "mask": pack(stack.mask),
         }
-        meta = {"phase": phase, "tickets": [list(t) for t in stack.tickets]}
+        image_shape = list(self.trainer.held_out.image.shape[1:])
+        meta = {"phase": phase, "tickets": [list(t) for t in stack.tickets], "image_shape": image_shape}
         self.rounds.save(phase, state, meta, wait=True)
         if self.config.checkpoint.keep_states == "last":
             for old in self.rounds.steps():
@@ -230,7 +232,7 @@ class Search:
     # The run.
 
     def run(self) -> None:
-        """Train all phases that are not done yet."""
+        """Train and measure all phases that are not done yet."""
         last = max(self.rounds.steps(), default=-1)
         per = len(self.seeds) * len(self.config.imp.pruned)
         arms = self.config.imp.arms
@@ -240,8 +242,20 @@ class Search:
         progress = self.trainer.progress
         progress.reset(sum(each))
         progress.initial = progress.n = progress.last_print_n = sum(each[: last + 1])  # does not count for the speed
-        for phase in range(last + 1, self.phases):
-            self.run_phase(phase)
+        for phase in range(self.phases):
+            if phase > last:
+                self.run_phase(phase)
+            if self.measure is not None and (phase >= last or phase in self.rounds.steps()):
+                self._measure(self.measure, phase)
+
+    def _measure(self, measure: Measure, phase: int) -> None:
+        """Add the metrics of `config.metrics` that a kept phase lacks."""
+        directory, check = self.trainer.directory, self.trainer.preemption.check
+        try:
+            measure(directory, self.rounds, [phase], check)
+        except checkpoints.StorageError:
+            self.trained(phase)
+            measure(directory, self.rounds, [phase], check)
 
     def run_phase(self, phase: int) -> None:
         """Build, train, evaluate and store one phase."""
@@ -265,7 +279,7 @@ class Search:
         """Write the results of a phase, and its tickets for use elsewhere."""
         config, directory = self.config, self.trainer.directory
         directory.add_results(
-            Result("imp", config.model.name, config.dataset.name, *_row(t), self.trainer.steps, name, float(values[i]))
+            t.result(config, self.trainer.steps, name, float(values[i]))
             for i, t in enumerate(stack.tickets)
             for name, values in metrics.items()
         )
@@ -322,10 +336,6 @@ class Search:
         self.rewind.close()
 
 
-def _row(ticket: Ticket) -> tuple[str, int, float, str, int]:
-    return ticket.pruned, ticket.round, ticket.sparsity, ticket.arm, ticket.seed
-
-
 @jax.jit
 def _whole_mask(mask: pruning.Mask, full: pruning.Mask) -> pruning.Mask:
     """Stacked masks with the leaves of `full`: scalars of kernels that are not prunable become all True."""
@@ -361,13 +371,18 @@ def _shuffle(keys: Array, salt: Array, mask: pruning.Mask) -> pruning.Mask:
 
 
 def run(
-    config: ConfigDict, objective: Objective, dataset: Dataset, directory: RunDirectory, preemption: Preemption
+    config: ConfigDict,
+    objective: Objective,
+    dataset: Dataset,
+    directory: RunDirectory,
+    preemption: Preemption,
+    measure: Measure | None = None,
 ) -> None:
-    """Run or resume the search of `config` in `directory`."""
+    """Run or resume the search of `config` in `directory`; `measure` adds metrics to the objective's own."""
     with contextlib.ExitStack() as stack:
         trainer = Trainer(config, objective, dataset, directory, preemption)
         stack.callback(trainer.close)
-        search = Search(config, objective, trainer)
+        search = Search(config, objective, trainer, measure)
         stack.callback(search.close)
         search.run()
         search.draw()

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
 from lotto_jax.data import sources
-from lotto_jax.experiments import build, imp
+from lotto_jax.experiments import build, imp, measure
 from lotto_jax.experiments.run_directory import RunDirectory
 from lotto_jax.experiments.tickets import total_steps
 from lotto_jax.training.preemption import Preemption
@@ -16,6 +16,7 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     """Run the experiment of `config` in `workdir`, or go on with it there.
 
     Raises:
+      FileNotFoundError: if `config.metrics` needs Inception weights that are not there.
       ValueError: if a field of the configuration, or the dataset, is not usable.
       RunDirectoryError: if `workdir` is in use or belongs to another configuration.
       StorageError: if checkpoints cannot be written.
@@ -24,11 +25,12 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     """
     configuration.validate(config)
     dataset = sources.load(**config.dataset)
-    objective = build.objective(config, dataset.image_shape)
+    objective = build.objective(config, dataset.image_shape, dataset.classes)
     imp.check(config, objective)
     total_steps(config, dataset)
+    metrics = measure.prepare(config, objective, dataset)
     directory = RunDirectory(Path(workdir), config)
     try:
-        imp.run(config, objective, dataset, directory, preemption or Preemption())
+        imp.run(config, objective, dataset, directory, preemption or Preemption(), metrics)
     finally:
         directory.close()

@@ -5,7 +5,7 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from lotto_jax import config as configuration
 from lotto_jax.pruning import masks
 
 VERSIONED = ("lotto_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-# Where a run's inputs lie and how they reach the device may change between starts; what it computes may not.
+# Where a run's inputs lie and what is measured of its tickets may change between starts; how it trains them may not.
 MAY_CHANGE = configuration.NOT_COMPUTED
 
 
@@ -111,10 +111,22 @@ class RunDirectory:
     def add_results(self, results: Iterable[Result]) -> None:
         """Append rows to results.csv; a measurement that is there already is replaced, so repeating is harmless."""
         # Rows are the same measurement if they are written the same: a sparsity loses its last digits on disk.
-        written = [[f"{x:.9g}" if isinstance(x, float) else str(x) for x in r] for r in results]
-        rows = {tuple(row[:-1]): row for row in [*_rows(self.path), *written]}
+        rows = {tuple(row[:-1]): row for row in [*_rows(self.path), *map(_written, results)]}
+        self._write_results(rows.values())
+
+    def drop_results(self, metrics: Collection[str]) -> None:
+        """Remove all measurements of some metrics from results.csv."""
+        column = Result._fields.index("metric")
+        self._write_results(row for row in _rows(self.path) if row[column] not in metrics)
+
+    def missing(self, results: Iterable[Result]) -> list[Result]:
+        """Those measurements, whatever their values, that results.csv does not have."""
+        there = {tuple(row[:-1]) for row in _rows(self.path)}
+        return [r for r in results if tuple(_written(r)[:-1]) not in there]
+
+    def _write_results(self, rows: Iterable[list[str]]) -> None:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([Result._fields, *rows.values()])
+        csv.writer(text, lineterminator="\n").writerows([Result._fields, *rows])
         write_atomically(self.path / "results.csv", text.getvalue())
 
     def log(self, lines: Iterable[Mapping[str, Any]]) -> None:
@@ -135,6 +147,10 @@ class RunDirectory:
         directory.mkdir(parents=True, exist_ok=True)
         write_atomically(directory / "mask.safetensors", save(masks.pack(mask)))
         write_atomically(directory / "provenance.json", json.dumps(provenance, indent=2) + "\n")
+
+
+def _written(result: Result) -> list[str]:
+    return [f"{x:.9g}" if isinstance(x, float) else str(x) for x in result]
 
 
 def _rows(path: Path) -> list[list[str]]:

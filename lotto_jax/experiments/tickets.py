@@ -21,7 +21,7 @@ from tqdm import tqdm
 from lotto_jax.data.sources import Dataset
 from lotto_jax.data.streaming import Stream
 from lotto_jax.experiments.events import Events
-from lotto_jax.experiments.run_directory import RunDirectory
+from lotto_jax.experiments.run_directory import Result, RunDirectory
 from lotto_jax.objectives.state import Batch, Objective, TrainState
 from lotto_jax.pruning import masks
 from lotto_jax.training import checkpoints, loop, mesh
@@ -49,6 +49,11 @@ class Ticket(NamedTuple):
         """Unique within a run."""
         sparsity = f"-{self.sparsity:.6f}" if self.arm == "one_shot" else ""
         return f"{self.pruned}-{self.arm}{sparsity}-round{self.round:02d}-seed{self.seed}"
+
+    def result(self, config: ConfigDict, step: int, metric: str, value: float) -> Result:
+        """A measurement of it after training."""
+        where = (self.pruned, self.round, self.sparsity, self.arm, self.seed)
+        return Result(config.experiment, config.model.name, config.dataset.name, *where, step, metric, value)
 
 
 class Stack(NamedTuple):

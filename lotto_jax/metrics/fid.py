@@ -90,7 +90,8 @@ def reference_statistics(source: Source, extractor: Extractor, batch_size: int =
     return result
 
 
-def _warn_bias(name: str, count: int | None, features: int) -> None:
+def warn_bias(name: str, count: int | None, features: int) -> None:
+    """Warn if `count` images (None: unknown) are fewer than the features of a Frechet distance."""
     if count is not None and count < features:
         warnings.warn(
             f"{name}: {count} images are fewer than the {features} features, so the covariance has no "
@@ -121,7 +122,7 @@ def fid(generated: Source, reference: Source, extractor: Extractor | None = None
     a = statistics(generated, extractor, batch_size)
     b = reference_statistics(reference, extractor, batch_size)
     for name, side in (("generated", a), ("reference", b)):
-        _warn_bias(name, side.number, len(side.mean))
+        warn_bias(name, side.number, len(side.mean))
     return frechet.frechet_distance(a, b)
 
 
@@ -155,8 +156,8 @@ def fid_folds(
         raise ValueError(f"{folds} folds need at least {2 * folds} images, found {seen}.")
     b = reference_statistics(reference, extractor, batch_size)
     sides = [frechet.gaussian(total.moments()) for total in totals]
-    _warn_bias("each fold", seen // folds, len(b.mean))
-    _warn_bias("reference", b.number, len(b.mean))
+    warn_bias("each fold", seen // folds, len(b.mean))
+    warn_bias("reference", b.number, len(b.mean))
     values = tuple(frechet.frechet_distance(a, b) for a in sides)
     error = float(np.std(values, ddof=1) / np.sqrt(folds))
     return FoldedDistance(float(np.mean(values)), error, values, seen // folds)

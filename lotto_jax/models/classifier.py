@@ -5,10 +5,13 @@ pool, as is customary for 32x32 images.
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from lotto_jax.models import layers
 
 
 class _Block(nn.Module):
@@ -16,11 +19,12 @@ class _Block(nn.Module):
 
     features: int
     stride: int
+    dtype: Any
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5)
-        conv = functools.partial(nn.Conv, self.features, use_bias=False)
+        norm = functools.partial(nn.BatchNorm, not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+        conv = functools.partial(layers.Conv, self.features, use_bias=False, dtype=self.dtype)
         strides = (self.stride, self.stride)
         y = nn.relu(norm(name="norm1")(conv((3, 3), strides, name="conv1")(x)))
         y = norm(name="norm2")(conv((3, 3), name="conv2")(y))
@@ -34,39 +38,45 @@ class _Classifier(nn.Module):
 
     classes: int
     width: int
+    dtype: Any
 
     @nn.compact
     def __call__(self, image: Array, train: bool) -> tuple[Array, Array]:
-        x = nn.Conv(self.width, (3, 3), use_bias=False, name="stem")(2.0 * image - 1.0)
-        norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name="stem_norm")
+        stem = layers.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype, name="stem")
+        x = stem(2.0 * image - 1.0)
+        norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name="stem_norm")
         x = nn.relu(norm(x))
         for stage in range(4):
             for block in range(2):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = _Block(self.width * 2**stage, stride, name=f"stage{stage + 1}_block{block + 1}")(x, train)
-        features = jnp.mean(x, axis=(1, 2))
-        return features, nn.Dense(self.classes, name="head")(features)
+                name = f"stage{stage + 1}_block{block + 1}"
+                x = _Block(self.width * 2**stage, stride, self.dtype, name=name)(x, train)
+        features = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        logits = nn.Dense(self.classes, dtype=self.dtype, name="head")(features)
+        return features, logits.astype(jnp.float32)
 
 
 class ResNet18(nn.Module):
     """ResNet-18 for small images (11.2 M params at width 64).
 
     Attributes:
-      classes: number of labels.
+      classes: number of labels, or of attributes.
       width: channels of the first stage; 64 in the paper, less on CPU.
+      dtype: of the computation; params and batch statistics are float32.
     """
 
     classes: int = 10
     width: int = 64
+    dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """The one component."""
-        self.classifier = _Classifier(self.classes, self.width)
+        self.classifier = _Classifier(self.classes, self.width, self.dtype)
 
     def __call__(
         self, image: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch classes"]:
-        """Logits of images in [0, 1]; `train` normalizes by the batch and updates the stored statistics."""
+        """Logits of images in [0, 1], float32; `train` normalizes by the batch and updates the stored statistics."""
         return self.classifier(image, train)[1]
 
     def features(

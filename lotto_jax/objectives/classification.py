@@ -1,25 +1,61 @@
-"""Classification objective: cross-entropy of labels."""
+"""Classification objective: cross-entropy of classes, or of attributes of which an image can have several."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from lotto_jax.objectives.reconstruction import to_unit
 from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState, masked_update
 from lotto_jax.pruning import masks
 
 
-def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape: tuple[int, int, int]) -> Objective:
+def hits(
+    logits: Float[Array | np.ndarray, "batch classes"], label: Int[Array | np.ndarray, "batch *attributes"]
+) -> Float[Array, "batch"]:
+    """Whether the likeliest class is the label; for labels [batch, attributes], the share of attributes told right."""
+    if label.ndim == 1:
+        return (jnp.argmax(logits, axis=-1) == label).astype(jnp.float32)
+    return jnp.mean((logits > 0) == (label > 0), axis=-1, dtype=jnp.float32)
+
+
+def augment(
+    image: UInt8[Array, "batch height width channels"], key: Key[Array, ""], flip: bool, shift: int
+) -> UInt8[Array, "batch height width channels"]:
+    """Every image mirrored with probability 1/2, and moved by up to `shift` pixels each way (zeros move in)."""
+    flip_key, shift_key = jax.random.split(key)
+    batch, height, width, channels = image.shape
+    if flip:
+        mirrored = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
+        image = jnp.where(mirrored, image[:, :, ::-1], image)
+    if shift:
+        around = jnp.pad(image, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
+        corner = jax.random.randint(shift_key, (batch, 2), 0, 2 * shift + 1)
+        cut = lambda x, at: jax.lax.dynamic_slice(x, (at[0], at[1], 0), (height, width, channels))  # noqa: E731
+        image = jax.vmap(cut)(around, corner)
+    return image
+
+
+def make(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    image_shape: tuple[int, int, int],
+    flip: bool = False,
+    shift: int = 0,
+) -> Objective:
     """The objective of a classifier with the component `classifier`.
 
-    Its metrics are `loss` (cross-entropy in nats) and `accuracy` in [0, 1]; its `images` are the batch.
+    Its metrics are `loss` (cross-entropy in nats; the mean over attributes, where labels are those) and `accuracy` in
+    [0, 1] (see `hits`).
 
     Args:
       model: called as `model(image, train)` on images in [0, 1], returns logits `[batch, classes]`.
       optimizer: updates all params.
       image_shape: (height, width, channels).
+      flip: mirror half of the training images, drawn from the step's key.
+      shift: move training images by up to so many pixels in both directions, likewise.
     """
 
     def init(key: Key[Array, ""]) -> TrainState:
@@ -27,20 +63,20 @@ def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape:
         params = variables.pop("params")
         return TrainState(params, variables, optimizer.init(params), jnp.zeros((), jnp.int32), key)
 
-    def metrics(logits: Array, batch: Batch) -> Metrics:
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.label)
-        correct = jnp.argmax(logits, axis=-1) == batch.label
-        return {"loss": jnp.mean(loss), "accuracy": jnp.mean(correct, dtype=jnp.float32)}
+    def metrics(logits: Array, label: Array) -> Metrics:
+        if label.ndim == 1:
+            loss = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        else:
+            loss = optax.sigmoid_binary_cross_entropy(logits, label)
+        return {"loss": jnp.mean(loss), "accuracy": jnp.mean(hits(logits, label))}
 
     def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-        del key  # no noise, no augmentation
+        image = to_unit(augment(batch.image, key, flip, shift))
 
         def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
             variables = {"params": params, **state.model_state}
-            logits, model_state = model.apply(
-                variables, to_unit(batch.image), train=True, mutable=list(state.model_state)
-            )
-            found = metrics(logits, batch)
+            logits, model_state = model.apply(variables, image, train=True, mutable=list(state.model_state))
+            found = metrics(logits, batch.label)
             return found["loss"], (model_state, found)
 
         (_, (model_state, found)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
@@ -52,6 +88,6 @@ def make(model: nn.Module, optimizer: optax.GradientTransformation, image_shape:
         variables = {"params": params, **model_state}
         logits = model.apply(variables, to_unit(batch.image), train=False)
         assert isinstance(logits, jax.Array)  # nothing is mutable
-        return metrics(logits, batch)
+        return metrics(logits, batch.label)
 
     return Objective(("classifier",), init, step, evaluate)

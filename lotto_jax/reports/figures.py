@@ -90,10 +90,9 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
             axes.set_title(f"{pruned} pruned", fontsize=10)
         axes.grid(alpha=0.25)
     # Seeds of a very sparse random arm and one-shot tickets can lie far off; the axis follows the means of the others.
-    means = [p.mean for p in points if p.values and p.arm != "one_shot"]
-    if means and max(means) > min(means):
-        margin = max(means) - min(means)
-        panels[0].set_ylim(min(means) - 0.08 * margin, max(means) + 0.15 * margin)
+    means = [p.mean for p in points if p.values and p.arm != "one_shot"] or [0.0]
+    span = max(means) - min(means) or abs(means[0]) or 1.0  # all may be the same
+    panels[0].set_ylim(min(means) - 0.08 * span, max(means) + 0.15 * span)
     panels[0].set_ylabel(_label(metric))
     figure.suptitle(title, fontsize=10)
     handles, labels = panels[0].get_legend_handles_labels()  # one-shot tickets are of the first choice only

@@ -44,14 +44,16 @@ def write(workdir: Path) -> str:
     title = f"{results[0].model.replace('_', ' ')} on {results[0].dataset}, " + _count(len(config["seeds"]), "seed")
     title += ", " + _count(config["train"]["epochs"], "epoch") + _unfinished(results, config)
     text, body, files = [title], [f"<h1>{html.escape(title)}</h1>"], []
+    measured_with = _measured_with(workdir)
     for metric in summary.metrics(results):
         points = summary.points(results, metric)
         choices = list(dict.fromkeys(p.pruned for p in points if p.arm == "winning"))
         found = [summary.winning(points, metric, pruned, config["report"]["tolerance"]) for pruned in choices]
         wins = [win for win in found if win is not None]
         sentences = [summary.sentence(win, metric) for win in wins]
+        sources = [f"Measured with: {measured_with[metric]}."] if metric in measured_with else []
         text += ["", f"{metric} (mean ± standard deviation over seeds)"]
-        body += [f"<h2>{html.escape(metric)}</h2>", *(f"<p>{html.escape(s)}</p>" for s in sentences)]
+        body += [f"<h2>{html.escape(metric)}</h2>", *(f"<p>{html.escape(s)}</p>" for s in [*sentences, *sources])]
         if choices:
             path = workdir / "figures" / f"{metric}_against_sparsity"
             files += figures.against_sparsity(points, metric, wins, title, path)
@@ -98,6 +100,14 @@ def _unfinished(results: list[Result], config: dict[str, Any]) -> str:
     if rounds == imp["rounds"] and not one_shot_left:
         return ""
     return f" (unfinished: {rounds} of {imp['rounds']} rounds done" + (", one-shot to come)" if one_shot_left else ")")
+
+
+def _measured_with(workdir: Path) -> dict[str, str]:
+    """By metric, the entries of metrics.json in words."""
+    file = workdir / "metrics.json"
+    entries = json.loads(file.read_text()) if file.exists() else {}
+    words = lambda entry: ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in entry.items())  # noqa: E731
+    return {metric: words(entry) for metric, entry in entries.items()}
 
 
 def _pictures(workdir: Path) -> dict[str, np.ndarray] | None:

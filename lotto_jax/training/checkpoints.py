@@ -94,14 +94,28 @@ class Store:
         except Exception as error:  # Orbax and TensorStore raise bare Exception too
             raise StorageError(f"Checkpoint {step} in {self.directory} cannot be read: {_first_line(error)}") from error
 
-    def restore(self, step: int, like: PyTree) -> PyTree:
+    def _stored_shapes(self, step: int) -> PyTree:
+        """What `restore` needs to read a state as it was stored, onto the first device."""
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        with ocp.StandardCheckpointer() as reader:
+            stored = reader.metadata(self.directory.absolute() / str(step) / "state").item_metadata.tree
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            stored,
+            is_leaf=lambda x: "shape" in dir(x),
+        )
+
+    def restore(self, step: int, like: PyTree | None = None) -> PyTree:
         """The state saved as `step`, with the structure, shapes, dtypes and shardings of `like`.
+
+        Without `like` it comes as it was stored (dicts, lists and arrays), onto the first device.
 
         Raises:
           StorageError: if it is damaged, or is the state of something else.
         """
         expected = self.meta(step).get("checksum")
         try:
+            like = self._stored_shapes(step) if like is None else like
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
             state = self._manager.restore(step, args=arguments).state
         except Exception as error:  # as above

@@ -176,3 +176,12 @@ def test_images_that_cannot_be_used_are_named(features, parts):
 def test_a_dataset_without_labels_is_refused():
     with pytest.raises(ValueError, match="no labels"):
         sources._labels("shapes", {})
+
+
+def test_the_number_of_classes_is_that_of_names_attributes_or_labels():
+    split = lambda label: sources.Split(np.zeros((4, 2, 2, 1), np.uint8), np.asarray(label, np.int32))  # noqa: E731
+    data = sources.Dataset("x", "1.0.0", *[split([0, 2, 1, 0])] * 3, (), False)
+    assert data.classes == 3 and data._replace(label_names=("a", "b", "c", "d")).classes == 4
+    assert data._replace(train=split([[0, 1]] * 4)).classes == 2
+    assert sources.classes("digits") == 10
+    assert sources.classes("cifar10") == 10 and sources.classes("celeb_a") == 40

@@ -14,7 +14,7 @@ CIFAR = (32, 32, 3)
 def test_a_network_is_built_by_name_for_the_images_at_hand(name):
     width = {} if name == "linear_autoencoder" else {"width": 8}
     config = tiny.config(model={"name": name, **width}, objective={"name": build.NETWORKS[name].objective})
-    objective = build.objective(config, CIFAR)
+    objective = build.objective(config, CIFAR, 10)
     state = jax.eval_shape(objective.init, jax.random.key(0))
     assert set(state.params) == set(objective.components)
     assert sum(leaf.ndim >= 2 for leaf in jax.tree.leaves(state.params)) >= 2
@@ -30,7 +30,7 @@ def test_a_network_is_built_by_name_for_the_images_at_hand(name):
             {"model": {"name": "dcgan", "depth": 2}, "objective": {"name": "adversarial"}},
             "config.model.depth is not a field of 'dcgan'; it takes",
         ),
-        ({"objective": {"name": "diffusion"}}, "takes one of adversarial, elbo, reconstruction"),
+        ({"objective": {"name": "diffusion"}}, "takes one of adversarial, classification, elbo, reconstruction"),
         ({"objective": {"name": "reconstruction", "beta": 2.0}}, "it takes loss"),
     ],
 )

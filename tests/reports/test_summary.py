@@ -77,6 +77,26 @@ def test_collapsed_seeds_are_counted_and_left_out():
     assert summary.metrics(results) == ["reconstruction_loss"]
 
 
+@pytest.mark.parametrize("metric", ["inception_score_10k", "precision_10k", "recall_resnet18_2k", "accuracy"])
+def test_for_scores_higher_is_better(metric):
+    assert summary.winning(search([(0.5, 0.52, 0.48)], [(0.4, 0.42, 0.38)], metric), metric, "both").sparsity is None
+    assert summary.winning(search([(1.5, 1.52, 1.48)], [(0.4, 0.42, 0.38)], metric), metric, "both").sparsity
+
+
+@pytest.mark.parametrize("metric", ["fid_10k", "fd_resnet18_2k", "kid_10k", "kd_resnet18_2k"])
+def test_for_distances_lower_is_better_and_only_the_fid_has_a_tolerance_of_ten_points(metric):
+    dense = summary.Point("both", "dense", 0, 0.0, (50.0, 50.0, 50.0))
+    assert summary.default_tolerance(metric, dense) == pytest.approx(10.0 if metric == "fid_10k" else 5.0)
+    assert summary.winning(search([(0.5, 0.52, 0.48)], [(15.0, 15.2, 14.8)], metric), metric, "both").sparsity
+    assert summary.winning(search([(15.0, 15.2, 14.8)], [(30.0, 31.0, 32.0)], metric), metric, "both").sparsity is None
+
+
+def test_an_arm_without_spread_is_compared_all_the_same():
+    points = search([(0.1 + 0.2, 0.3, 0.3)], [(0.05, 0.06, 0.07)], metric="accuracy")
+    dense = [p._replace(values=(0.3, 0.3, 0.3)) if p.arm == "dense" else p for p in points]
+    assert summary.winning(dense, "accuracy", "both").sparsity == pytest.approx(0.2)
+
+
 def test_the_spread_is_the_sample_standard_deviation():
     values = (1.0, 2.0, 4.0)
     point = summary.Point("both", "winning", 1, 0.2, values)

@@ -200,7 +200,7 @@ def test_the_dense_ticket_from_the_stored_snapshot_is_the_original_run_bit_for_b
         dataset = sources.load(**config.dataset)
         objective = build.objective(config, dataset.image_shape)
         trainer = Trainer(config, objective, dataset, directory, Preemption())
-        search = Search(config, objective, trainer)
+        search = Search(config, objective, trainer, measure=None)
         with contextlib.closing(trainer), contextlib.closing(search):
             original = search.restore(0)
             start = masked(search.snapshot(), search.dense_mask)

@@ -214,6 +214,6 @@ def test_gans(name):
             np.testing.assert_allclose(metrics[metric], value.item(), rtol=1e-4, atol=1e-5, err_msg=metric)
         if i == 0 and critic_steps == 1:
             for component, twin in pair.items():
-                assert_gradients_close(twin, state.opt_state[component])
+                assert_gradients_close(twin, state.opt_state[component].inner_state)
     for component, twin in pair.items():
         assert_params_close(twin, state.params[component], start[component], 1e-3)

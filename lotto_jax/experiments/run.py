@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
 from lotto_jax.data import sources
-from lotto_jax.experiments import build, imp
+from lotto_jax.experiments import build, early_bird, imp
 from lotto_jax.experiments.run_directory import RunDirectory
 from lotto_jax.experiments.tickets import total_steps
 from lotto_jax.training.preemption import Preemption
@@ -25,10 +25,15 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     configuration.validate(config)
     dataset = sources.load(**config.dataset)
     objective = build.objective(config, dataset.image_shape)
-    imp.check(config, objective)
-    total_steps(config, dataset)
+    if config.experiment == "early_bird":
+        experiment = early_bird.run
+        early_bird.check(config, objective, dataset)
+    else:
+        experiment = imp.run
+        imp.check(config, objective)
+        total_steps(config, dataset)
     directory = RunDirectory(Path(workdir), config)
     try:
-        imp.run(config, objective, dataset, directory, preemption or Preemption())
+        experiment(config, objective, dataset, directory, preemption or Preemption())
     finally:
         directory.close()

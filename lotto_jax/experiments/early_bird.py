@@ -4,6 +4,11 @@ Phase 0 trains the dense network of every seed and takes a channel mask for ever
 inside the compiled loop. Where a mask has settled, the state of that step is kept. Every later phase trains one ticket:
 it removes the masked channels from the state that was kept, and trains what is left on to the last step.
 
+In results.csv the sparsity of a ticket is its compression, the share of channels removed. Beside the metrics of the
+objective are `weights` (all params left), `flops` and `training_seconds` (of the dense steps up to where it was found,
+the looks, and its own steps; evaluation, compaction and, but for runs of a few steps, compilation excluded), and
+`found_step`.
+
 If no mask settles within `search_share` of training, the ticket is the last mask there, and its row `found_step` is -1.
 """
 
@@ -274,10 +279,11 @@ class EarlyBirds:
         return flops.count(one.look, *arguments).total
 
     def _report(self, ticket: Ticket, metrics: dict[str, float]) -> None:
-        names = "early_bird", self.config.model.name, self.config.dataset.name
-        of = ticket.pruned, ticket.round, ticket.sparsity, ticket.arm, ticket.seed
+        model, dataset = self.config.model.name, self.config.dataset.name
+        pruned, number, arm, seed, compression = ticket
         self.directory.add_results(
-            Result(*names, *of, self.steps, name, float(value)) for name, value in metrics.items()
+            Result("early_bird", model, dataset, pruned, number, compression, arm, seed, self.steps, name, float(value))
+            for name, value in metrics.items()
         )
 
     def _keep(self, phase: int, stack: Stack, meta: dict) -> None:

@@ -13,7 +13,7 @@ from lotto_jax.experiments.early_bird import EarlyBirds, Start
 from lotto_jax.experiments.run import run
 from lotto_jax.experiments.run_directory import RunDirectory, read_log, read_results
 from lotto_jax.objectives.state import Batch
-from lotto_jax.pruning import apply_channel_mask
+from lotto_jax.pruning import apply_channel_mask, channels
 from lotto_jax.reports.report import write
 from lotto_jax.training.preemption import Preempted, Preemption
 from tests import tiny
@@ -131,14 +131,16 @@ def test_an_interrupted_search_goes_on_to_the_same_results(done, tmp_path, looks
     assert (path / "channel_masks.safetensors").read_bytes() == (done / "channel_masks.safetensors").read_bytes()
 
 
-def test_where_no_mask_settles_the_last_one_is_taken(tmp_path):
+def test_where_no_mask_settles_the_last_one_is_taken(tmp_path, monkeypatch):
+    update = channels.EarlyBird.update
+    never = lambda *arguments: (update(*arguments)[0], jnp.zeros((), bool))  # noqa: E731
+    monkeypatch.setattr(channels.EarlyBird, "update", never)
     settings = config(
         model={"name": "conv_autoencoder", "width": 4, "latent": 5},
         objective={"name": "reconstruction"},
         optimizer={"name": "adam", "learning_rate": 0.05},
         early_bird__arms=("early_bird",),
         early_bird__pruned="decoder",
-        early_bird__threshold=1e-6,
         early_bird__optimizer="fresh",
         early_bird__slimming=1e-3,
         early_bird__compressions=(0.3, 0.6),

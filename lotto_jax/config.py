@@ -45,6 +45,18 @@ def default() -> ConfigDict:
     config.imp.arms = ("winning", "random")  # and/or random_pruned
     config.imp.one_shot_sparsities = ()  # pruned at once from the dense network, of the first entry of `pruned`
 
+    config.early_bird = ConfigDict()  # read where config.experiment is "early_bird", which does not read config.imp
+    config.early_bird.compressions = (0.5,)  # shares of the batch-norm channels removed; each is a ticket of its own
+    config.early_bird.pruned = "both"  # both, or the component whose channels are ranked and removed
+    config.early_bird.arms = ("dense", "early_bird")  # and/or early_bird_mixed: the ticket trains in bfloat16
+    config.early_bird.interval = 0  # steps between two channel masks; 0: one epoch
+    config.early_bird.lookback = 5  # masks compared
+    config.early_bird.threshold = 0.1  # delta: distance below which they have settled
+    config.early_bird.minimum = 1  # channels that every layer keeps at least
+    config.early_bird.search_share = 0.5  # of training; if no ticket is found by then, the last mask there is taken
+    config.early_bird.optimizer = "carried"  # of the compacted ticket: carried moments, or fresh ones
+    config.early_bird.slimming = 0.0  # coefficient of the L1 term on every gamma until then (network slimming)
+
     config.evaluation = ConfigDict()
     config.evaluation.split = "test"  # test or validation
     config.evaluation.batch_size = 500
@@ -87,9 +99,10 @@ def two_cores(config: ConfigDict, width: int, epochs: int, rounds: int, fraction
 
 
 CHOICES = {
-    "experiment": ("imp",),
+    "experiment": ("imp", "early_bird"),
     "precision": ("float32", "bfloat16"),
     "parallel.tickets": ("auto", "vmap", "sequential", "sharded"),
+    "early_bird.optimizer": ("carried", "fresh"),
     "evaluation.split": ("test", "validation"),
     "metrics.features": ("auto", "inception", "classifier"),
     "checkpoint.keep_states": ("all", "last"),
@@ -111,6 +124,10 @@ MINIMA = {
     "train.epochs": 1,
     "imp.rounds": 0,
     "imp.rewind_step": 0,
+    "early_bird.interval": 0,
+    "early_bird.lookback": 2,
+    "early_bird.minimum": 1,
+    "early_bird.slimming": 0,
     "evaluation.batch_size": 1,
     "evaluation.images": 0,
     "metrics.samples": 10,

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from lotto_jax.models import autoencoder, classifier, dcgan, resnet_gan, sngan, vae
 from lotto_jax.objectives import adversarial, classification, elbo, reconstruction
 from lotto_jax.objectives.state import Objective
+from lotto_jax.training import detection
 
 
 class Network(NamedTuple):
@@ -109,6 +110,8 @@ def objective(config: ConfigDict, image_shape: tuple[int, int, int], classes: in
         )
     make_optimizer = _choose("optimizer", OPTIMIZERS, config.optimizer)
     optimizer = make_optimizer(**_fields("optimizer", config.optimizer, make_optimizer))
+    if config.experiment == "early_bird" and config.early_bird.slimming:
+        optimizer = detection.slimmed(optimizer, config.early_bird.slimming)
     fields = _fields("model", config.model, *network.parts)
     fields |= {"image_size": image_shape[0], "channels": image_shape[2], "dtype": jnp.dtype(config.precision)}
     if classes is not None:

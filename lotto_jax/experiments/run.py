@@ -1,12 +1,13 @@
 """`run(config, workdir)`: what the command line calls, and what a script or a test calls instead of it."""
 
+import contextlib
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
 from lotto_jax.data import sources
-from lotto_jax.experiments import build, imp, measure
+from lotto_jax.experiments import build, early_bird, imp, measure
 from lotto_jax.experiments.run_directory import RunDirectory
 from lotto_jax.experiments.tickets import total_steps
 from lotto_jax.training.preemption import Preemption
@@ -26,11 +27,14 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     configuration.validate(config)
     dataset = sources.load(**config.dataset)
     objective = build.objective(config, dataset.image_shape, dataset.classes)
+    given = preemption or Preemption()
+    if config.experiment == "early_bird":
+        early_bird.check(config, objective, dataset)
+        with contextlib.closing(RunDirectory(Path(workdir), config)) as directory:
+            early_bird.run(config, objective, dataset, directory, given)
+        return
     imp.check(config, objective)
     total_steps(config, dataset)
     metrics = measure.prepare(config, objective, dataset)
-    directory = RunDirectory(Path(workdir), config)
-    try:
-        imp.run(config, objective, dataset, directory, preemption or Preemption(), metrics)
-    finally:
-        directory.close()
+    with contextlib.closing(RunDirectory(Path(workdir), config)) as directory:
+        imp.run(config, objective, dataset, directory, given, metrics)

@@ -89,8 +89,10 @@ class RunDirectory:
             write_atomically(stored, json.dumps(content, indent=2) + "\n")
 
     def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        # A field that is younger than the run was at its default there.
-        before = configuration.flatten(configuration.as_dict(configuration.default())) | configuration.flatten(old)
+        # A field that is younger than the run was at its default there. Those of the open sections have no default.
+        defaults = configuration.flatten(configuration.as_dict(configuration.default()))
+        before = {k: v for k, v in defaults.items() if k.split(".")[0] not in configuration.OPEN_SECTIONS}
+        before |= configuration.flatten(old)
         now = configuration.flatten(new)
         keys = sorted((before.keys() | now.keys()) - set(MAY_CHANGE))
         changed = [

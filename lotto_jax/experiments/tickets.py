@@ -175,6 +175,8 @@ class Trainer:
         everywhere = mesh.replicated(self.mesh)
         self.stream: Stream[Batch] | None = None
         self.train_seconds = 0.0
+        self.timing = [0.0, 0.0, 0.0, 0.0]  # seconds and steps of chunks that may have compiled, and of the others
+        self._compiled: set[int] = set()  # numbers of tickets that chunks were trained with
         if dataset.streamed:
             place = lambda split: jax.block_until_ready(jax.device_put(Batch(*split), everywhere))  # noqa: E731
             self.stream = Stream(dataset.train, place)
@@ -228,18 +230,18 @@ class Trainer:
           All tickets at the last step, those of the body first.
         """
         whole = join(*[s for s in (body, head) if s is not None])
-        step, restored = self._resume(phase, whole, self.rewind_step + 1, self.steps)
+        step, restored = self.resume(phase, whole, self.rewind_step + 1, self.steps)
         if restored is not None:
-            return self._train(phase, restored, step, self.steps)
+            return self.train(phase, restored, step, self.steps)
         if head is not None:
-            step, restored = self._resume(phase, head, 1, self.rewind_step)
-            head = self._train(phase, restored or head, step, self.rewind_step)
+            step, restored = self.resume(phase, head, 1, self.rewind_step)
+            head = self.train(phase, restored or head, step, self.rewind_step)
             if at_rewind is not None:
                 at_rewind(head.states)
             whole = join(*[s for s in (body, head) if s is not None])
-        return self._train(phase, whole, self.rewind_step, self.steps)
+        return self.train(phase, whole, self.rewind_step, self.steps)
 
-    def _resume(self, phase: int, stack: Stack, first: int, last: int) -> tuple[int, Stack | None]:
+    def resume(self, phase: int, stack: Stack, first: int, last: int) -> tuple[int, Stack | None]:
         """The step and the stack of the newest readable checkpoint between two steps; (0, None) if there is none."""
         like = self.like({"states": stack.states, "mask": pack(stack.mask)})
         base = self.position(phase, 0)
@@ -248,6 +250,7 @@ class Trainer:
             return 0, None
         position, saved = found
         step = position - base
+        self.timing = self.chunks.meta(position).get("timing", self.timing)
         tqdm.write(f"Going on with round {stack.tickets[0].round} at step {step} of {self.steps}.")
         begun = step if first <= 1 else step - self.rewind_step
         self.progress.update(begun * len(stack.tickets))
@@ -271,14 +274,16 @@ class Trainer:
         for first, batch in zip(firsts, self.stream.chunks(index, firsts), strict=True):
             yield min(first + steps, stop), loop.Streamed(batch, jnp.int32(first), order)
 
-    def _train(self, phase: int, stack: Stack, start: int, stop: int) -> Stack:
+    def train(self, phase: int, stack: Stack, start: int, stop: int) -> Stack:
         """Chunks from step `start` to `stop`, each checked before anything is saved."""
         tickets, states, mask = stack
         states, mask = self.place((states, mask))
         self.directory.truncate_log(self.position(phase, start), self.position(phase, self.steps))
-        what = "one-shot" if tickets[0].arm == "one_shot" else f"round {tickets[0].round} of {self.config.imp.rounds}"
+        what = f"round {tickets[0].round} of {self.config.imp.rounds}"
+        if tickets[0].arm == "one_shot" or self.config.experiment == "early_bird":
+            what = tickets[0].arm.replace("_", "-")
         self.progress.set_description(f"{what}, {len(tickets)} tickets", refresh=False)
-        length, first = min(10, CHUNK_STEPS), True
+        length = min(10, CHUNK_STEPS)
         pieces, piece_end = self.data_for(states, start, stop), start
         step = start
         while step < stop:
@@ -301,11 +306,15 @@ class Trainer:
             log, finite = jax.device_get((log, finite))
             seconds = time.monotonic() - began
             self.train_seconds += seconds
+            warm = len(tickets) in self._compiled  # else this chunk may have compiled
+            self._compiled.add(len(tickets))
+            self.timing[2 * warm] += seconds
+            self.timing[2 * warm + 1] += end - step
             self._check_finite(tickets, log, finite, step, end)
             self._record(phase, tickets, log, step, end)
-            if not first:  # the first chunk may have compiled
+            if warm:
                 length = int(np.clip(CHUNK_SECONDS / seconds * (end - step), 1, CHUNK_STEPS))
-            step, first = end, False
+            step = end
             self._save(phase, step, states, mask)
         self.events.close()
         return Stack(tickets, states, mask)
@@ -356,7 +365,7 @@ class Trainer:
         due = time.monotonic() - self._last_save >= self.config.checkpoint.every_seconds
         if due or step == self.steps or self.preemption.requested:
             state = {"states": states, "mask": pack(mask)}
-            self.chunks.save(self.position(phase, step), state, {"phase": phase, "step": step})
+            self.chunks.save(self.position(phase, step), state, {"phase": phase, "step": step, "timing": self.timing})
             self._last_save = time.monotonic()
         if self.preemption.requested:
             self.chunks.steps()  # waits until the save is committed
@@ -381,6 +390,15 @@ class Trainer:
                 if not (np.isfinite(values[i]) or self.objective.collapses):
                     raise Diverged(self._divergence(ticket, f"{name} on the held-out split is not finite"))
         return metrics
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of training a step took, all tickets together: without compilation, if more than a chunk was trained.
+
+        For a trainer of one phase.
+        """
+        cold_seconds, cold_steps, seconds, steps = self.timing
+        return seconds / steps if steps else cold_seconds / max(cold_steps, 1)
 
     @property
     def stall_share(self) -> float:

@@ -121,7 +121,7 @@ class _ConvDecoder(nn.Module):
             return nn.relu(nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=name)(x))
 
         x = nn.Dense(16 * features(4), dtype=self.dtype, name="dense")(z)
-        x = norm_relu(x.reshape(-1, 4, 4, features(4)), "norm_4")
+        x = norm_relu(x.reshape(x.shape[0], 4, 4, -1), "norm_4")
         for i in range(1, dcgan.stages(self.image_size)):
             size = 4 * 2**i
             conv = layers.ConvTranspose(

@@ -69,7 +69,7 @@ class Generator(nn.Module):
             return nn.relu(norm(x))
 
         x = nn.Dense(16 * features(4), dtype=self.dtype, kernel_init=kernel_init, name="dense")(z)
-        x = norm_relu(x.reshape(-1, 4, 4, features(4)), "4")
+        x = norm_relu(x.reshape(x.shape[0], 4, 4, -1), "4")
         for size in [4 * 2**i for i in range(1, num_stages + 1)]:
             x = layers.ConvTranspose(
                 features(size),

@@ -62,7 +62,7 @@ class Generator(nn.Module):
         """Images before the tanh, float32."""
         num_stages = dcgan.stages(self.image_size)
         x = nn.Dense(16 * self.width, dtype=self.dtype, kernel_init=kernel_init, name="dense")(z)
-        x = x.reshape(-1, 4, 4, self.width)
+        x = x.reshape(x.shape[0], 4, 4, -1)
         for i in range(num_stages):
             x = _UpBlock(self.width, self.dtype, name=f"block_{i}")(x, train)
         x = nn.relu(nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name="norm")(x))

@@ -147,6 +147,42 @@ def _shades(count: int) -> list[Any]:
     return [colormaps["viridis"](0.85 * i / max(count - 1, 1)) for i in range(count)]  # the rest is too pale
 
 
+def mask_distances(history: dict[str, np.ndarray], early_bird: dict[str, Any], path: Path) -> list[Path]:
+    """Distances of channel masks during a search: to the mask before over training, and between all pairs.
+
+    Left, a line for each compression, the mean over seeds; right, the first seed at the middle compression (the overlap
+    figure of You et al. 2020).
+
+    Args:
+      history: channel_masks.safetensors of a run: `channels`, and for each step bits [seeds, compressions, channels].
+      early_bird: its section of the configuration.
+      path: where to write, without suffix.
+    """
+    steps = sorted(int(name) for name in history if name != "channels")
+    count = int(history["channels"])
+    masks = np.stack([np.unpackbits(history[str(step)], axis=-1, count=count) for step in steps])
+    to_last = np.mean(masks[1:] != masks[:-1], axis=-1).mean(1)  # [steps - 1, compressions]
+    figure = Figure(figsize=(9.5, 3.8))
+    lines, matrix = figure.subplots(1, 2, gridspec_kw={"wspace": 0.3})
+    compressions = early_bird["compressions"]
+    for color, compression, line in zip(_shades(len(compressions)), compressions, to_last.T, strict=True):
+        lines.plot(steps[1:], line, color=color, marker=".", label=f"{compression:.0%}")
+    lines.axhline(early_bird["threshold"], color="black", linewidth=1, linestyle="--", label="threshold")
+    lines.set(xlabel="step", ylabel="distance to the mask before", ylim=(0, None))
+    lines.grid(alpha=0.25)
+    lines.legend(fontsize=8, frameon=False, title="channels removed")
+    middle = len(compressions) // 2
+    own = masks[:, 0, middle]
+    pairs = np.stack([np.mean(own != mask, axis=-1) for mask in own])
+    half = steps[0] / 2
+    extent = (steps[0] - half, steps[-1] + half, steps[-1] + half, steps[0] - half)
+    shown = matrix.imshow(pairs, cmap="viridis", vmin=0, extent=extent)
+    matrix.set(xlabel="step", ylabel="step")
+    matrix.set_title(f"distance of two masks, {compressions[middle]:.0%} of channels removed", fontsize=10)
+    figure.colorbar(shown, ax=matrix, shrink=0.85)
+    return _save(figure, path)
+
+
 def image_grid(pictures: dict[str, np.ndarray], path: Path) -> list[Path]:
     """Images of winning (left) and random tickets (right), sparser downwards (Figures A.6 to A.8).
 

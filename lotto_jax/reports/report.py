@@ -17,6 +17,8 @@ GLOSSARY = """\
 <b>dense</b>: the whole network. <b>winning</b>: the mask of iterative magnitude pruning, started from the state at the
 rewind step. <b>random</b>: the same mask from a fresh initialization. <b>random_pruned</b>: a random mask of the same
 sparsity in every layer, started from the rewind step. <b>one_shot</b>: pruned at once instead of round by round.
+<b>early_bird</b>: what is left of the dense network once the mask of its channels settled and those channels were
+removed, trained on (<b>early_bird_mixed</b>: in bfloat16); its sparsity is the share of channels.
 <b>Sparsity</b>: the share of the whole network's weights that is pruned. <b>winning_sparsity</b>: the largest sparsity
 at which the winning mean is within the tolerance of the dense mean (the larger of one dense standard deviation and
 10 %; 10 points of FID; or as configured) and the random arm is significantly worse (one-sided Welch test, p &lt;
@@ -58,7 +60,7 @@ def write(workdir: Path) -> str:
             path = workdir / "figures" / f"{metric}_against_sparsity"
             files += figures.against_sparsity(points, metric, wins, title, path)
             body += [_embedded(files[-2])]
-        for choice in choices or ["both"]:
+        for choice in choices or list(dict.fromkeys(p.pruned for p in points if p.arm != "dense")) or ["both"]:
             table = summary.table([p for p in points if p.pruned == choice or p.arm == "dense"])
             text += [f"\n{choice} pruned:" if len(choices) > 1 else "", *_aligned(*table)]
             body += [f"<h3>{choice} pruned</h3>" if len(choices) > 1 else "", _html_table(*table)]
@@ -69,7 +71,10 @@ def write(workdir: Path) -> str:
         for name in [key for key in log[-1] if key not in known]:
             files += figures.training_curves(log, name, workdir / "figures" / f"{name}_curves")
             body += [f"<h2>Training: {html.escape(name)}</h2>", _embedded(files[-2])]
-    if (pictures := _pictures(workdir)) is not None:
+    if (history := _loaded(workdir / "channel_masks.safetensors")) is not None:
+        files += figures.mask_distances(history, config["early_bird"], workdir / "figures" / "mask_distances")
+        body += ["<h2>Channel masks during the search</h2>", _embedded(files[-2])]
+    if (pictures := _loaded(workdir / "images.safetensors")) is not None:
         for kind in dict.fromkeys(name.split("/")[0] for name in pictures if "/" in name):
             chosen = {name.partition("/")[2]: p for name, p in pictures.items() if name.startswith(f"{kind}/")}
             if kind == "reconstructions":
@@ -94,6 +99,11 @@ def _count(number: int, thing: str) -> str:
 
 def _unfinished(results: list[Result], config: dict[str, Any]) -> str:
     """What a run has still to do, for the title; nothing if it is done."""
+    if config["experiment"] == "early_bird":
+        done = len({(r.round, r.arm, r.seed) for r in results if r.arm != "dense"})
+        arms = len(set(config["early_bird"]["arms"]) - {"dense"})
+        tickets = arms * len(config["early_bird"]["compressions"]) * len(config["seeds"])
+        return "" if done == tickets else f" (unfinished: {done} of {tickets} tickets done)"
     imp = config["imp"]
     rounds = max(r.round for r in results if r.arm != "one_shot")
     one_shot_left = bool(imp["one_shot_sparsities"]) and not any(r.arm == "one_shot" for r in results)
@@ -110,9 +120,9 @@ def _measured_with(workdir: Path) -> dict[str, str]:
     return {metric: words(entry) for metric, entry in entries.items()}
 
 
-def _pictures(workdir: Path) -> dict[str, np.ndarray] | None:
+def _loaded(path: Path) -> dict[str, np.ndarray] | None:
     try:
-        return load((workdir / "images.safetensors").read_bytes())
+        return load(path.read_bytes())
     except (FileNotFoundError, SafetensorError):
         return None
 

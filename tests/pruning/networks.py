@@ -5,12 +5,10 @@ inference mode, and `rebuild(variables)` the forward function for variables of o
 it reads them off the params).
 """
 
-import contextlib
 import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -19,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lotto_jax.models import autoencoder, classifier, dcgan, resnet_gan, vae
+from lotto_jax.models import autoencoder, classifier, compacted, dcgan, resnet_gan, vae
 
 
 class Network(NamedTuple):
@@ -150,18 +148,6 @@ def linen(module: Module, *inputs: jax.Array) -> Network:
     return Network(module.apply, randomize(variables), inputs, rebuild)
 
 
-def widths_of_variables() -> contextlib.AbstractContextManager:
-    """Within it, layers are as wide as their kernels, so that a module of fixed widths runs compacted variables."""
-
-    def follow(call, args, kwargs, context):
-        if hasattr(context.module, "features") and context.module.has_variable("params", "kernel"):
-            features = context.module.get_variable("params", "kernel").shape[-1]
-            object.__setattr__(context.module, "features", features)
-        return call(*args, **kwargs)
-
-    return nn.intercept_methods(follow)
-
-
 def ours(module: nn.Module, *inputs: jax.Array) -> Network:
     """One of the package's own networks, as it runs on this backend, in inference mode."""
 
@@ -170,26 +156,13 @@ def ours(module: nn.Module, *inputs: jax.Array) -> Network:
 
     def rebuild(variables):
         def small(variables, *inputs):
-            with widths_of_variables():
-                return resized(module, variables["params"]).apply(variables, *inputs, train=False)
+            with compacted.widths_of_params():
+                return module.apply(variables, *inputs, train=False)
 
         return small
 
     variables = jax.eval_shape(functools.partial(module.init, train=False), jax.random.key(0), *inputs)
     return Network(fn, randomize(variables), inputs, rebuild)
-
-
-def resized(module: nn.Module, params: Any) -> nn.Module:
-    """The module with the width at which it unflattens a dense layer to the 4x4 map that the params have."""
-    if isinstance(module, vae.VAE):
-        return module.clone(decoder=resized(module.decoder, params["decoder"]))
-    params = params.get("decoder", params)
-    if not isinstance(module, dcgan.Generator | resnet_gan.Generator | autoencoder.ConvAutoencoder):
-        return module
-    unflattened = params["dense"]["kernel"].shape[-1] // 16
-    at_width_1 = {dcgan.Generator: 8, resnet_gan.Generator: 1, autoencoder.ConvAutoencoder: 4}[type(module)]
-    # A fraction, because compaction can leave numbers of channels that no whole width has.
-    return module.clone(width=Fraction(unflattened, at_width_1) if at_width_1 > 1 else unflattened)
 
 
 class NnxCNN(nnx.Module):

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from lotto_jax.models import autoencoder, dcgan, layers, resnet_gan, sngan
+from lotto_jax.models import autoencoder, compacted, dcgan, layers, resnet_gan, sngan
 from lotto_jax.objectives import adversarial
 from lotto_jax.pruning import channels, compaction, dependency, masks
 from tests.pruning.networks import (
@@ -20,8 +20,6 @@ from tests.pruning.networks import (
     linen,
     ours,
     randomize,
-    resized,
-    widths_of_variables,
 )
 
 # Where channels are tied to others, which may have to stay: residual sums, groups. Elsewhere all that is masked goes.
@@ -242,8 +240,8 @@ def test_training_the_compacted_network_is_training_the_masked_one():
     small = compaction.compact(network.fn, {**network.variables, "params": params}, mask, image)
     assert not small.left
     expected = step(module, *before)
-    with widths_of_variables():
-        got = step(resized(module, small.variables["params"]), *small.shrink(before))
+    with compacted.widths_of_params():
+        got = step(module, *small.shrink(before))
     assert int(got[3][0].count) == 2
     assert_equal_outputs(small.shrink(expected), got, 1e-4)
 

@@ -1,5 +1,8 @@
 """A search small enough for tests: two seeds, two rounds, 22 steps each, on the bundled digits."""
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from lotto_jax import config as base
@@ -36,3 +39,9 @@ def classifier(**fields) -> ConfigDict:
         "checkpoint__every_seconds": 60.0,
     }
     return config(**(chosen | fields))
+
+
+def assert_same(a, b):
+    """Equal bit for bit, typed keys included."""
+    unwrap = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(unwrap(x), unwrap(y)), a, b)

@@ -49,11 +49,6 @@ def train(objective, states, mask, data, start, stop, on=None, tickets="vmap"):
     return loop.train(objective, states, mask, data, *bounds, batch_size=BATCH, length=64, mesh=on, tickets=tickets)
 
 
-def assert_same(a, b):
-    unwrap = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
-    jax.tree.map(lambda x, y: np.testing.assert_array_equal(unwrap(x), unwrap(y)), a, b)
-
-
 def test_training_in_pieces_is_training_at_once_bit_for_bit(objective, data):
     states = init(objective, [0, 1])
     mask = sparse(states, 0.5)
@@ -62,7 +57,7 @@ def test_training_in_pieces_is_training_at_once_bit_for_bit(objective, data):
     for start, stop in ((0, 3), (3, 22), (22, 23), (23, 50)):  # an epoch is 22 steps
         state, piece, _ = train(objective, state, mask, data, start, stop)
         logs.append(piece["loss"][: stop - start])
-    assert_same(state, whole)
+    tiny.assert_same(state, whole)
     np.testing.assert_array_equal(np.concatenate(logs), log["loss"][:50])
 
 
@@ -72,7 +67,7 @@ def test_zero_sparsity_identity_from_the_full_state_but_not_from_weights_alone(o
     original, _, _ = train(objective, states, dense(states), data, 0, 40)
     snapshot, _, _ = train(objective, states, dense(states), data, 0, 10)
     ticket, _, _ = train(objective, snapshot, dense(states), data, 10, 40)
-    assert_same(ticket, original)
+    tiny.assert_same(ticket, original)
     restarted = snapshot._replace(opt_state=states.opt_state)
     other, _, _ = train(objective, restarted, dense(states), data, 10, 40)
     assert not np.array_equal(other.params["decoder"]["dense"]["kernel"], original.params["decoder"]["dense"]["kernel"])

@@ -17,11 +17,6 @@ from tests import tiny
 BATCH, N = 64, 333  # five steps an epoch, and a rest
 
 
-def same(a, b):
-    unwrap = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x  # noqa: E731
-    jax.tree.map(lambda x, y: np.testing.assert_array_equal(unwrap(x), unwrap(y)), a, b)
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2)])
 def test_streamed_batches_train_to_the_same_bits_as_resident_data(shape):
     """Two tickets of one seed and one of another (twice), across epochs, in calls that begin inside a chunk."""
@@ -50,7 +45,7 @@ def test_streamed_batches_train_to_the_same_bits_as_resident_data(shape):
         return loop.Streamed(batch, jnp.int32(first), order)
 
     resident = Batch(*map(jnp.asarray, split))
-    same(train(chunk), train(lambda start: resident))
+    tiny.assert_same(train(chunk), train(lambda start: resident))
 
 
 def test_a_streamed_search_gives_the_results_of_a_resident_one_and_reports_its_stall(tmp_path, monkeypatch, capsys):

@@ -23,7 +23,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.imp.pruned = ("both", "encoder", "decoder")
     config.imp.arms = ("winning", "random")
     if variant == "cpu":
-        return base.two_cores(config, width=16, epochs=6, rounds=8, fraction=0.4)
+        config = base.two_cores(config, width=16, epochs=6, rounds=8, fraction=0.4)
+        config.seeds = (0, 1, 2)
+        return config
     if variant:
         raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu.")
     return config

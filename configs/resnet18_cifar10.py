@@ -17,6 +17,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
     config.train.batch_size = 128
     config.train.epochs = 60
+    config.train.schedule = "cosine"
     config.imp.rounds = 0  # the dense network alone
     if variant == "cpu":
         config.model.width = 16

@@ -17,11 +17,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.optimizer = {"name": "adam", "learning_rate": 1e-3}
     config.train.batch_size = 128
     config.train.epochs = 20
+    config.train.schedule = "cosine"
     config.imp.rounds = 0  # the dense network alone
     if variant == "cpu":
         config.model.width = 8
         config.objective.shift = 0
-        config.train.epochs = 4
+        config.train.epochs = 5
     elif variant:
         raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu.")
     return config

@@ -32,6 +32,7 @@ def default() -> ConfigDict:
     config.train = ConfigDict()
     config.train.batch_size = 128
     config.train.epochs = 10  # of every ticket, the steps before the rewind point included
+    config.train.schedule = "constant"  # of the learning rate: constant, or cosine, which ends at zero
 
     config.precision = "float32"  # of the computation: float32 or bfloat16; params stay float32
     config.parallel = ConfigDict()
@@ -101,6 +102,7 @@ def two_cores(config: ConfigDict, width: int, epochs: int, rounds: int, fraction
 CHOICES = {
     "experiment": ("imp", "early_bird"),
     "precision": ("float32", "bfloat16"),
+    "train.schedule": ("constant", "cosine"),
     "parallel.tickets": ("auto", "vmap", "sequential", "sharded"),
     "early_bird.optimizer": ("carried", "fresh"),
     "evaluation.split": ("test", "validation"),

@@ -90,13 +90,16 @@ def _fields(section: str, config: ConfigDict, *functions: Callable[..., Any]) ->
     return fields
 
 
-def objective(config: ConfigDict, image_shape: tuple[int, int, int], classes: int | None = None) -> Objective:
+def objective(
+    config: ConfigDict, image_shape: tuple[int, int, int], classes: int | None = None, steps: int = 0
+) -> Objective:
     """The objective that `config` describes.
 
     Args:
       config: the configuration.
       image_shape: (height, width, channels) of the dataset's images.
       classes: of the dataset's labels, or its number of attributes; only classifiers need it.
+      steps: of training, at whose end the schedule of the learning rate ends; 0 where nothing is trained.
 
     Raises:
       ValueError: naming the field that is unknown or takes no such value.
@@ -109,7 +112,10 @@ def objective(config: ConfigDict, image_shape: tuple[int, int, int], classes: in
             f"{network.objective!r}; set config.objective.name to that."
         )
     make_optimizer = _choose("optimizer", OPTIMIZERS, config.optimizer)
-    optimizer = make_optimizer(**_fields("optimizer", config.optimizer, make_optimizer))
+    settings = _fields("optimizer", config.optimizer, make_optimizer)
+    if config.train.schedule == "cosine" and steps:
+        settings["learning_rate"] = optax.cosine_decay_schedule(settings["learning_rate"], steps)
+    optimizer = make_optimizer(**settings)
     if config.experiment == "early_bird" and config.early_bird.slimming:
         optimizer = detection.slimmed(optimizer, config.early_bird.slimming)
     fields = _fields("model", config.model, *network.parts)

@@ -62,8 +62,9 @@ def last_look(config: ConfigDict, steps: int, interval: int) -> int:
     return int(config.early_bird.search_share * steps) // interval * interval
 
 
-def check(config: ConfigDict, objective: Objective, dataset: Dataset) -> None:
+def check(config: ConfigDict, dataset: Dataset) -> None:
     """Raise ValueError on the first field of `config.early_bird` that makes no sense for the networks or the data."""
+    objective = build.objective(config, dataset.image_shape, dataset.classes)
     eb, components = config.early_bird, objective.components
     for arm in eb.arms:
         if arm not in ARMS or eb.arms.count(arm) > 1:
@@ -126,8 +127,8 @@ class EarlyBirds:
     def __init__(self, config: ConfigDict, dataset: Dataset, directory: RunDirectory, preemption: Preemption):
         self.config, self.dataset, self.directory, self.preemption = config, dataset, directory, preemption
         self.seeds = list(config.seeds)
-        self.objective = build.objective(_for_phase(config, slim=True), dataset.image_shape, dataset.classes)
         self.steps = total_steps(_for_phase(config), dataset)
+        self.objective = self._objective(_for_phase(config, slim=True))
         batch_size = config.train.batch_size
         self.search = search_of(config, self.objective.components, len(dataset.train.label) // batch_size)
         self.last_look = last_look(config, self.steps, self.search.interval)
@@ -147,6 +148,9 @@ class EarlyBirds:
             for arm in arms
             for seed in self.seeds
         ]
+
+    def _objective(self, config: ConfigDict) -> Objective:
+        return build.objective(config, self.dataset.image_shape, self.dataset.classes, self.steps)
 
     # Phase 0: the dense network, and the search in it.
 
@@ -236,7 +240,7 @@ class EarlyBirds:
         dense, small, compacted = self.cut(ticket, start)
         precision = "bfloat16" if ticket.arm == "early_bird_mixed" else ""
         config = _for_phase(self.config, (ticket.seed,), start.step, precision)
-        objective = compacting.of_any_width(build.objective(config, self.dataset.image_shape, self.dataset.classes))
+        objective = compacting.of_any_width(self._objective(config))
         cost = self._cost(self.objective, dense), self._cost(objective, small)
         weights, step = compacting.num_weights(small.params), start.step if start.found else detection.NOT_FOUND
         tqdm.write(
@@ -313,10 +317,7 @@ class EarlyBirds:
         self.found.close()
 
 
-def run(
-    config: ConfigDict, objective: Objective, dataset: Dataset, directory: RunDirectory, preemption: Preemption
-) -> None:
-    """Run or resume the early-bird experiment of `config` in `directory`; `objective` is the dense one."""
-    del objective  # each phase has its own: with detectors, of any width, in bfloat16
+def run(config: ConfigDict, dataset: Dataset, directory: RunDirectory, preemption: Preemption) -> None:
+    """Run or resume the early-bird experiment of `config` in `directory`."""
     with contextlib.closing(EarlyBirds(config, dataset, directory, preemption)) as tickets:
         tickets.run()

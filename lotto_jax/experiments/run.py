@@ -26,15 +26,14 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     """
     configuration.validate(config)
     dataset = sources.load(**config.dataset)
-    objective = build.objective(config, dataset.image_shape, dataset.classes)
     given = preemption or Preemption()
     if config.experiment == "early_bird":
-        early_bird.check(config, objective, dataset)
+        early_bird.check(config, dataset)
         with contextlib.closing(RunDirectory(Path(workdir), config)) as directory:
-            early_bird.run(config, objective, dataset, directory, given)
+            early_bird.run(config, dataset, directory, given)
         return
+    objective = build.objective(config, dataset.image_shape, dataset.classes, total_steps(config, dataset))
     imp.check(config, objective)
-    total_steps(config, dataset)
     metrics = measure.prepare(config, objective, dataset)
     with contextlib.closing(RunDirectory(Path(workdir), config)) as directory:
         imp.run(config, objective, dataset, directory, given, metrics)

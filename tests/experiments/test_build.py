@@ -1,9 +1,14 @@
 """Every network can be chosen by name, with fields that are its own."""
 
+import math
+
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from lotto_jax.experiments import build
+from lotto_jax.objectives.state import Batch
 from lotto_jax.pruning import masks
 from tests import tiny
 
@@ -20,6 +25,27 @@ def test_a_network_is_built_by_name_for_the_images_at_hand(name):
     assert sum(leaf.ndim >= 2 for leaf in jax.tree.leaves(state.params)) >= 2
     kept = jax.eval_shape(masks.ones, state.params)
     assert jax.tree.structure(kept) == jax.tree.structure(state.params)
+
+
+def test_a_cosine_schedule_falls_from_the_learning_rate_to_zero_at_the_last_step():
+    fields = {"optimizer": {"name": "sgd", "learning_rate": 0.1}}
+    constant = build.objective(tiny.config(**fields), (8, 8, 1), steps=4)
+    cosine = build.objective(tiny.config(**fields, train__schedule="cosine"), (8, 8, 1), steps=4)
+    state = cosine.init(jax.random.key(0))
+    kept, key = masks.ones(state.params), jax.random.key(1)
+    batch = Batch(jnp.arange(128, dtype=jnp.uint8).reshape(2, 8, 8, 1), jnp.zeros(2, jnp.int32))
+    step, reference = jax.jit(cosine.step), jax.jit(constant.step)
+    fixed = constant.init(jax.random.key(0)).opt_state
+    moved = lambda new, old: jax.tree.map(lambda x, y: x - y, new.params, old.params)  # noqa: E731
+    for t in range(4):
+        new, full = step(state, kept, batch, key)[0], reference(state._replace(opt_state=fixed), kept, batch, key)[0]
+        share = (1 + math.cos(math.pi * t / 4)) / 2
+        jax.tree.map(
+            lambda x, y, share=share: np.testing.assert_allclose(x, share * y, rtol=1e-3, atol=1e-7),
+            moved(new, state),
+            moved(full, state),
+        )
+        state = new
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ def default() -> ConfigDict:
     config.imp.fraction = 0.2  # p: share of the remaining weights removed each round
     config.imp.rewind_step = 10  # i: winning tickets start from the state after i steps; 0: from initialization
     config.imp.pruned = ("both",)  # both, and/or component names: each is a ticket search of its own
-    config.imp.arms = ("winning", "random")  # and/or random_pruned
+    config.imp.arms = ("winning", "random")  # and/or random_pruned, snip, grasp
+    config.imp.score_batches = 1  # batches whose mean loss snip and grasp take
     config.imp.one_shot_sparsities = ()  # pruned at once from the dense network, of the first entry of `pruned`
 
     config.early_bird = ConfigDict()  # read where config.experiment is "early_bird", which does not read config.imp
@@ -126,6 +127,7 @@ MINIMA = {
     "train.epochs": 1,
     "imp.rounds": 0,
     "imp.rewind_step": 0,
+    "imp.score_batches": 1,
     "early_bird.interval": 0,
     "early_bird.lookback": 2,
     "early_bird.minimum": 1,

@@ -7,7 +7,7 @@ from jaxtyping import PyTree
 from lotto_jax import pruning
 from lotto_jax.metrics import flops
 from lotto_jax.models import compacted, layers
-from lotto_jax.objectives.state import Batch, Objective, TrainState
+from lotto_jax.objectives.state import Batch, Objective, TrainingLoss, TrainState
 from lotto_jax.pruning import channels, compaction
 
 
@@ -18,6 +18,7 @@ def of_any_width(objective: Objective) -> Objective:
     return objective._replace(
         step=following(objective.step),
         evaluate=following(objective.evaluate),
+        losses=tuple(TrainingLoss(components, following(value)) for components, value in objective.losses),
         reconstruct=objective.reconstruct and following(objective.reconstruct),
         sample=objective.sample and following(objective.sample),
     )

@@ -19,6 +19,7 @@ from safetensors.numpy import save
 from lotto_jax import config as configuration
 from lotto_jax import pruning
 from lotto_jax.data.sources import Dataset
+from lotto_jax.experiments import at_initialization
 from lotto_jax.experiments.measure import Measure
 from lotto_jax.experiments.run_directory import RunDirectory, write_atomically
 from lotto_jax.experiments.tickets import Stack, Ticket, Trainer, join, masked, pack, take, unpack
@@ -27,7 +28,7 @@ from lotto_jax.training import checkpoints, loop
 from lotto_jax.training.preemption import Preemption
 
 SHUFFLE = 3  # stream of the random masks, beside those of training.loop
-ARMS = ("winning", "random", "random_pruned")
+ARMS = ("winning", "random", "random_pruned", *at_initialization.SCORERS)
 
 
 class Trained(NamedTuple):
@@ -134,10 +135,19 @@ class Search:
                     stack = Stack(self._tickets(pruned, r, arm, mask), states, mask)
                     head.append(stack)
                     continue
+                if arm in at_initialization.SCORERS:
+                    head.append(self._at_initialization(pruned, r, arm, _sparsity(mask)))
+                    continue
                 arm_mask = mask if arm == "winning" else _shuffle(self.fresh.key, jnp.int32(salt), mask)
                 stack = Stack(self._tickets(pruned, r, arm, mask), masked(snapshot, arm_mask), arm_mask)
                 body.append(stack)
         return self._whole(head), self._whole(body)
+
+    def _at_initialization(self, pruned: str, r: int, arm: str, sparsity: Array) -> Stack:
+        """Tickets of the dense networks' initialization, as sparse as the winning ones, pruned before training."""
+        batches = self.trainer.first_batches(self.fresh, self.config.imp.score_batches)
+        mask = at_initialization.find(self.objective, arm, self.fresh, self.ones[pruned], batches, sparsity)
+        return Stack(self._tickets(pruned, r, arm, mask), masked(self.fresh, mask), mask)
 
     def one_shot(self, snapshot: TrainState) -> tuple[Stack | None, Stack | None]:
         """Tickets pruned at once from the dense networks, in the first entry of `config.imp.pruned`."""
@@ -236,8 +246,9 @@ class Search:
         last = max(self.rounds.steps(), default=-1)
         per = len(self.seeds) * len(self.config.imp.pruned)
         arms = self.config.imp.arms
+        from_zero = sum(arm in ("random", *at_initialization.SCORERS) for arm in arms)
         each = [self.trainer.work(len(self.seeds), len(self.seeds))]
-        each += [self.trainer.work(per * arms.count("random"), per * len(arms))] * self.config.imp.rounds
+        each += [self.trainer.work(per * from_zero, per * len(arms))] * self.config.imp.rounds
         each += [self.trainer.work(0, len(self.seeds) * len(self.config.imp.one_shot_sparsities))]
         progress = self.trainer.progress
         progress.reset(sum(each))
@@ -350,6 +361,12 @@ def _whole_mask(mask: pruning.Mask, full: pruning.Mask) -> pruning.Mask:
 def _removed(mask: pruning.Mask) -> Array:
     """Pruned entries of every ticket."""
     return jax.vmap(lambda m: pruning.num_prunable(m) - pruning.num_kept(m))(mask)
+
+
+@jax.jit
+def _sparsity(mask: pruning.Mask) -> Array:
+    """Of what is prunable, for every ticket."""
+    return jax.vmap(pruning.sparsity)(mask)
 
 
 @jax.jit

@@ -256,6 +256,14 @@ class Trainer:
         self.progress.update(begun * len(stack.tickets))
         return step, stack._replace(states=saved["states"], mask=unpack(saved["mask"], stack.mask))
 
+    def first_batches(self, states: TrainState, count: int) -> Batch:
+        """The first `count` batches of every ticket, leaves [tickets, count, batch, ...]."""
+        split = self.stream.split if self.stream is not None else self.data
+        n, batch_size = len(split.label), self.config.train.batch_size
+        numbers = loop.example_numbers(states.key, jnp.int32(0), steps=count, n=n, batch_size=batch_size)
+        chosen = np.swapaxes(jax.device_get(numbers), 0, 1)
+        return self.place(Batch(jnp.asarray(split.image[chosen]), jnp.asarray(split.label[chosen])))
+
     def data_for(self, states: TrainState, start: int, stop: int) -> Iterator[tuple[int, Batch | loop.Streamed]]:
         """What `loop.train` takes as data from step `start` to `stop`, in pieces, each with the step that ends it."""
         if self.stream is None:

@@ -11,6 +11,7 @@ Spectral norm. Both passes of a discriminator step start from the stored vectors
 power iteration for each discriminator step.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -21,7 +22,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key, PyTree, UInt8
 
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState, masked_update
+from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
 
 Logits = Float[Array, "batch"]
@@ -29,7 +30,7 @@ GRAY_LEVEL = 2 / 255  # of images in [-1, 1]
 NEVER = 2**31 - 1
 
 
-class Loss(NamedTuple):
+class Pair(NamedTuple):
     """What discriminator and generator minimize, as functions of the discriminator's logits."""
 
     discriminator: Callable[[Logits, Logits], Float[Array, ""]]  # of real and fake images
@@ -37,15 +38,15 @@ class Loss(NamedTuple):
 
 
 LOSSES = {
-    "bce": Loss(
+    "bce": Pair(
         lambda real, fake: jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake)),
         lambda fake: jnp.mean(jax.nn.softplus(-fake)),
     ),
-    "hinge": Loss(
+    "hinge": Pair(
         lambda real, fake: jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake)),
         lambda fake: -jnp.mean(fake),
     ),
-    "wasserstein": Loss(
+    "wasserstein": Pair(
         lambda real, fake: jnp.mean(fake) - jnp.mean(real),
         lambda fake: -jnp.mean(fake),
     ),
@@ -143,22 +144,27 @@ def make(
     def judge(params: PyTree, state: PyTree, image: Array, train: bool) -> tuple[Logits, PyTree]:
         return discriminator.apply({"params": params, **state}, image, train=train, mutable=list(state))
 
+    def discriminator_loss(
+        params: PyTree, model_state: PyTree, real: Array, fake: Array, key: Key[Array, ""]
+    ) -> tuple[Array, PyTree]:
+        real_logits, after_real = judge(params, model_state, real, True)
+        between = {**model_state, **{k: v for k, v in after_real.items() if k == "batch_stats"}}
+        fake_logits, after_fake = judge(params, between, fake, True)
+        total = losses.discriminator(real_logits, fake_logits)
+        if gradient_penalty_weight:
+            penalty = gradient_penalty(lambda x: judge(params, model_state, x, True)[0], real, fake, key)
+            total += gradient_penalty_weight * penalty
+        return total, after_fake
+
+    def generator_loss(params: PyTree, model_state: PyTree, image: Array) -> Array:
+        return losses.generator(judge(params, model_state, image, True)[0])
+
     def update_discriminator(
         carry: tuple[PyTree, PyTree, PyTree], mask: masks.Mask, real: Array, fake: Array, key: Key[Array, ""]
     ) -> tuple[tuple[PyTree, PyTree, PyTree], Array]:
         params, model_state, opt_state = carry
-
-        def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Array]]:
-            real_logits, after_real = judge(params, model_state, real, True)
-            between = {**model_state, **{k: v for k, v in after_real.items() if k == "batch_stats"}}
-            fake_logits, after_fake = judge(params, between, fake, True)
-            total = plain = losses.discriminator(real_logits, fake_logits)
-            if gradient_penalty_weight:
-                penalty = gradient_penalty(lambda x: judge(params, model_state, x, True)[0], real, fake, key)
-                total = plain + gradient_penalty_weight * penalty
-            return total, (after_fake, total)
-
-        grads, (model_state, value) = jax.grad(loss_fn, has_aux=True)(params)
+        loss_fn = jax.value_and_grad(discriminator_loss, has_aux=True)
+        (value, model_state), grads = loss_fn(params, model_state, real, fake, key)
         params, opt_state = masked_update(discriminator_optimizer, grads, opt_state, params, mask)
         if weight_clip is not None:
             params = jax.tree.map(lambda p: jnp.clip(p, -weight_clip, weight_clip), params)
@@ -192,11 +198,11 @@ def make(
         fake, pullback, generator_state = jax.vjp(
             lambda params: fakes(params, keys[-1, 0]), params["generator"], has_aux=True
         )
-        carry, discriminator_loss = update_discriminator(carry, mask["discriminator"], real[-1], fake, keys[-1, 1])
+        carry, discriminator_value = update_discriminator(carry, mask["discriminator"], real[-1], fake, keys[-1, 1])
         new_discriminator, discriminator_state, discriminator_opt = carry
-        generator_loss, image_gradient = jax.value_and_grad(
-            lambda image: losses.generator(judge(new_discriminator, discriminator_state, image, True)[0])
-        )(fake)
+        generator_value, image_gradient = jax.value_and_grad(generator_loss, argnums=2)(
+            new_discriminator, discriminator_state, fake
+        )
         new_generator, generator_opt = masked_update(
             generator_optimizer,
             pullback(image_gradient)[0],
@@ -211,7 +217,17 @@ def make(
             state.step + 1,
             state.key,
         )
-        return new_state, {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
+        return new_state, {"generator_loss": generator_value, "discriminator_loss": discriminator_value}
+
+    def initial_loss(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""], component: str) -> Array:
+        states = {name: _of_component(model_state, name) for name in params}
+        fake_key, penalty_key = jax.random.split(key)
+        z = jax.random.normal(fake_key, (batch.image.shape[0], latent))
+        fake = generate(params["generator"], states["generator"], z, True)[0]
+        if component == "generator":
+            return generator_loss(params["discriminator"], states["discriminator"], fake)
+        judged = params["discriminator"], states["discriminator"]
+        return discriminator_loss(*judged, to_signed(batch.image), fake, penalty_key)[0]
 
     def fixed_fakes(params: PyTree, model_state: PyTree, count: int, key: Key[Array, ""]) -> Array:
         z = jax.random.normal(key, (count, latent))
@@ -232,7 +248,9 @@ def make(
     def sample(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
         return 0.5 * fixed_fakes(params, model_state, batch.image.shape[0], key) + 0.5
 
-    return Objective(("generator", "discriminator"), init, step, evaluate, sample=sample, collapses=True)
+    components = ("generator", "discriminator")
+    minimized = tuple(TrainingLoss((name,), functools.partial(initial_loss, component=name)) for name in components)
+    return Objective(components, init, step, evaluate, minimized, sample=sample, collapses=True)
 
 
 def _of_component(model_state: PyTree, name: str) -> PyTree:

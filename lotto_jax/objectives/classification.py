@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from lotto_jax.objectives.reconstruction import to_unit
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState, masked_update
+from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
 
 
@@ -70,16 +70,17 @@ def make(
             loss = optax.sigmoid_binary_cross_entropy(logits, label)
         return {"loss": jnp.mean(loss), "accuracy": jnp.mean(hits(logits, label))}
 
-    def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+    def loss(
+        params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[Array, tuple[PyTree, Metrics]]:
         image = to_unit(augment(batch.image, key, flip, shift))
+        variables = {"params": params, **model_state}
+        logits, model_state = model.apply(variables, image, train=True, mutable=list(model_state))
+        found = metrics(logits, batch.label)
+        return found["loss"], (model_state, found)
 
-        def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            variables = {"params": params, **state.model_state}
-            logits, model_state = model.apply(variables, image, train=True, mutable=list(state.model_state))
-            found = metrics(logits, batch.label)
-            return found["loss"], (model_state, found)
-
-        (_, (model_state, found)), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+        grads, (model_state, found) = jax.grad(loss, has_aux=True)(state.params, state.model_state, batch, key)
         params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
         return TrainState(params, model_state, opt_state, state.step + 1, state.key), found
 
@@ -90,4 +91,5 @@ def make(
         assert isinstance(logits, jax.Array)  # nothing is mutable
         return metrics(logits, batch.label)
 
-    return Objective(("classifier",), init, step, evaluate)
+    losses = (TrainingLoss(("classifier",), lambda *inputs: loss(*inputs)[0]),)
+    return Objective(("classifier",), init, step, evaluate, losses)

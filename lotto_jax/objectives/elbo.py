@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from lotto_jax.models.vae import VAE
 from lotto_jax.objectives.reconstruction import Loss, check_loss, to_unit
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState, masked_update
+from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
 
 
@@ -69,6 +69,9 @@ def make(
         total = reconstruction + beta * kl
         return total, (model_state, {"loss": total, "reconstruction_loss": reconstruction, "kl": kl})
 
+    def training_loss(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
+        return terms(params, model_state, batch, key, True)[0]
+
     def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
         grads, (model_state, metrics) = jax.grad(terms, has_aux=True)(state.params, state.model_state, batch, key, True)
         params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
@@ -90,4 +93,6 @@ def make(
     def sample(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
         return decode(params, model_state, jax.random.normal(key, (batch.image.shape[0], latent)))
 
-    return Objective(("encoder", "decoder"), init, step, evaluate, reconstruct, sample)
+    components = ("encoder", "decoder")
+    losses = (TrainingLoss(components, training_loss),)
+    return Objective(components, init, step, evaluate, losses, reconstruct, sample)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState, masked_update
+from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
 
 Loss = Literal["mse", "bce"]
@@ -57,15 +57,15 @@ def make(
             return jnp.mean(jnp.square(output - image))
         return jnp.mean(optax.sigmoid_binary_cross_entropy(output, image))
 
-    def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+    def training_loss(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> tuple[Array, PyTree]:
         del key  # reconstruction has no noise
         image = to_unit(batch.image)
+        output, model_state = forward(params, model_state, image, train=True)
+        return error(output, image), model_state
 
-        def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
-            output, model_state = forward(params, state.model_state, image, train=True)
-            return error(output, image), model_state
-
-        (value, model_state), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
+        loss_fn = jax.value_and_grad(training_loss, has_aux=True)
+        (value, model_state), grads = loss_fn(state.params, state.model_state, batch, key)
         params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
         return TrainState(params, model_state, opt_state, state.step + 1, state.key), {"loss": value}
 
@@ -79,4 +79,6 @@ def make(
         output, _ = forward(params, model_state, to_unit(batch.image), train=False)
         return jnp.clip(output, 0.0, 1.0) if loss == "mse" else jax.nn.sigmoid(output)
 
-    return Objective(("encoder", "decoder"), init, step, evaluate, reconstruct)
+    components = ("encoder", "decoder")
+    losses = (TrainingLoss(components, lambda *inputs: training_loss(*inputs)[0]),)
+    return Objective(components, init, step, evaluate, losses, reconstruct)

@@ -39,6 +39,18 @@ class TrainState(NamedTuple):
 Images = Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Float[Array, "batch height width channels"]]
 
 
+class TrainingLoss(NamedTuple):
+    """What some components minimize, for scores that are taken before training (`pruning.saliency`).
+
+    Attributes:
+      components: that it trains.
+      value: `(params, model_state, batch, key) -> scalar`, as a train step computes it; a function of all params.
+    """
+
+    components: tuple[str, ...]
+    value: Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Float[Array, ""]]
+
+
 class Objective(NamedTuple):
     """A model with its losses, as pure functions of one ticket (the loop vmaps them over the ticket axis).
 
@@ -49,6 +61,7 @@ class Objective(NamedTuple):
         where pruned and returns such: the mask multiplies into gradients and into the updated params (see
         `masked_update`), so every forward pass sees exact zeros and no copy of the params is masked for it.
       evaluate: `(params, model_state, batch, key) -> metrics`: means over the batch, with stored batch statistics.
+      losses: which loss trains which components; every component has one.
       reconstruct: `(params, model_state, batch, key) -> images [batch, height, width, channels]` in [0, 1]; None for a
         model that has no encoder.
       sample: the same, but as many samples as the batch has images, a function of the key alone; None for a model that
@@ -61,6 +74,7 @@ class Objective(NamedTuple):
     init: Callable[[Key[Array, ""]], TrainState]
     step: Callable[[TrainState, masks.Mask, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
     evaluate: Callable[[PyTree, PyTree, Batch, Key[Array, ""]], Metrics]
+    losses: tuple[TrainingLoss, ...]
     reconstruct: Images | None = None
     sample: Images | None = None
     collapses: bool = False

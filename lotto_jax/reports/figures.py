@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from lotto_jax.reports.summary import Point, Winning
 
 COLORS = {"winning": "tab:green", "random": "tab:red", "random_pruned": "tab:gray", "one_shot": "tab:orange"}
-MARKERS = {"winning": "o", "random": "x", "random_pruned": "^", "one_shot": "s"}
+COLORS |= {"snip": "tab:blue", "grasp": "tab:brown"}
+MARKERS = {"winning": "o", "random": "x", "random_pruned": "^", "one_shot": "s", "snip": "v", "grasp": "d"}
 
 
 def _save(figure: Figure, path: Path) -> list[Path]:

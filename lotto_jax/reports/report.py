@@ -17,6 +17,7 @@ GLOSSARY = """\
 <b>dense</b>: the whole network. <b>winning</b>: the mask of iterative magnitude pruning, started from the state at the
 rewind step. <b>random</b>: the same mask from a fresh initialization. <b>random_pruned</b>: a random mask of the same
 sparsity in every layer, started from the rewind step. <b>one_shot</b>: pruned at once instead of round by round.
+<b>snip</b>, <b>grasp</b>: pruned at initialization, by connection sensitivity or by gradient flow, and trained.
 <b>early_bird</b>: what is left of the dense network once the mask of its channels settled and those channels were
 removed, trained on (<b>early_bird_mixed</b>: in bfloat16); its sparsity is the share of channels.
 <b>Sparsity</b>: the share of the whole network's weights that is pruned. <b>winning_sparsity</b>: the largest sparsity

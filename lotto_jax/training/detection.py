@@ -1,6 +1,7 @@
 """The search for early-bird tickets inside the training loop: an objective whose states carry the detectors."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from lotto_jax.objectives.state import Batch, Images, Metrics, Objective, TrainState
+from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState
 from lotto_jax.pruning import channels
 from lotto_jax.pruning.masks import Path, in_components
 
@@ -95,20 +96,16 @@ def watch(objective: Objective, search: Search) -> Objective:
         names = [f"mask_distance_{compression:g}" for compression in search.compressions]
         return _with(new, detection), metrics | {name: distances[i] for i, name in enumerate(names)}
 
-    def evaluate(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
-        return objective.evaluate(params, _rest(model_state), batch, key)
-
-    def images(function: Images | None) -> Images | None:
-        if function is None:
-            return None
+    def blind(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda params, model_state, batch, key: function(params, _rest(model_state), batch, key)
 
     return objective._replace(
         init=init,
         step=step,
-        evaluate=evaluate,
-        reconstruct=images(objective.reconstruct),
-        sample=images(objective.sample),
+        evaluate=blind(objective.evaluate),
+        losses=tuple(TrainingLoss(components, blind(value)) for components, value in objective.losses),
+        reconstruct=objective.reconstruct and blind(objective.reconstruct),
+        sample=objective.sample and blind(objective.sample),
     )
 
 

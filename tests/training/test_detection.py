@@ -31,7 +31,7 @@ def moving() -> Objective:
         params = {**state.params, "net": {**state.params["net"], "norm": {"scale": moved}}}
         return state._replace(params=params, step=state.step + 1), {"loss": jnp.sum(moved)}
 
-    return Objective(("net", "other"), init, step, lambda params, model_state, batch, key: {"loss": jnp.float32(0)})
+    return Objective(("net", "other"), init, step, lambda params, model_state, batch, key: {"loss": jnp.float32(0)}, ())
 
 
 def trained(objective, pieces=(0, STEPS)):

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 def default() -> ConfigDict:
     """All fields of a run: iterative magnitude pruning of a linear autoencoder on the bundled digits."""
     config = ConfigDict()
-    config.experiment = "imp"
+    config.experiment = "imp"  # imp, early_bird, or table2: both in one run
     config.seeds = (0, 1, 2)
 
     config.dataset = ConfigDict()
@@ -69,7 +69,7 @@ def default() -> ConfigDict:
     config.metrics.features = "auto"  # of frechet, kid, precision_recall: inception, classifier; auto: what there is
     config.metrics.classifier = ""  # run directory of a classifier of the same images (configs/resnet18_*.py)
     config.metrics.samples = 10_000  # a ticket, for all but accuracy; part of the metric's name: fid_10k
-    config.metrics.every = 1  # rounds between measurements; the last round and one-shot tickets always
+    config.metrics.every = 1  # rounds between measurements; the last one, one-shot and early-bird tickets always
 
     config.log_every = 50  # steps between points of the training curves
     config.checkpoint = ConfigDict()
@@ -101,7 +101,7 @@ def two_cores(config: ConfigDict, width: int, epochs: int, rounds: int, fraction
 
 
 CHOICES = {
-    "experiment": ("imp", "early_bird"),
+    "experiment": ("imp", "early_bird", "table2"),
     "precision": ("float32", "bfloat16"),
     "train.schedule": ("constant", "cosine"),
     "parallel.tickets": ("auto", "vmap", "sequential", "sharded"),

@@ -6,8 +6,10 @@ it removes the masked channels from the state that was kept, and trains what is 
 
 In results.csv the sparsity of a ticket is its compression, the share of channels removed. Beside the metrics of the
 objective are `weights` (all params left), `flops` and `training_seconds` (of the dense steps up to where it was found,
-the looks, and its own steps; evaluation, compaction and, but for runs of a few steps, compilation excluded), and
-`found_step`.
+the looks, and its own steps; without evaluation, compaction and, but for runs of a few steps, compilation, which is
+`compilation_seconds`), and `found_step`.
+
+The metrics of `config.metrics` are measured in the precision of the run, for tickets that trained in bfloat16 too.
 
 If no mask settles within `search_share` of training, the ticket is the last mask there, and its row `found_step` is -1.
 """
@@ -26,10 +28,11 @@ from lotto_jax import config as configuration
 from lotto_jax import pruning
 from lotto_jax.data.sources import Dataset
 from lotto_jax.experiments import build, compacting
+from lotto_jax.experiments.measure import Measure
 from lotto_jax.experiments.run_directory import Result, RunDirectory, write_atomically
-from lotto_jax.experiments.tickets import Stack, Ticket, Trainer, masked, pack, take, total_steps
+from lotto_jax.experiments.tickets import Stack, Ticket, Trainer, batch_shapes, masked, pack, take, total_steps
 from lotto_jax.metrics import flops
-from lotto_jax.objectives.state import Batch, Objective, TrainState
+from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.pruning import channels, compaction
 from lotto_jax.training import checkpoints, detection, loop
 from lotto_jax.training.preemption import Preemption
@@ -62,18 +65,12 @@ def last_look(config: ConfigDict, steps: int, interval: int) -> int:
     return int(config.early_bird.search_share * steps) // interval * interval
 
 
-def check(config: ConfigDict, dataset: Dataset) -> None:
+def check(config: ConfigDict, objective: Objective, dataset: Dataset) -> None:
     """Raise ValueError on the first field of `config.early_bird` that makes no sense for the networks or the data."""
-    objective = build.objective(config, dataset.image_shape, dataset.classes)
     eb, components = config.early_bird, objective.components
     for arm in eb.arms:
         if arm not in ARMS or eb.arms.count(arm) > 1:
             raise ValueError(f"config.early_bird.arms is {tuple(eb.arms)}; it takes {', '.join(ARMS)}, each once.")
-    if config.metrics.names:
-        raise ValueError(
-            f"config.metrics.names is {tuple(config.metrics.names)}, but an early-bird run measures its objective's "
-            "own metrics only; leave it empty."
-        )
     if not set(eb.arms) - {"dense"}:
         raise ValueError("config.early_bird.arms must hold 'early_bird' or 'early_bird_mixed'.")
     if not eb.compressions or len(set(eb.compressions)) != len(eb.compressions):
@@ -100,7 +97,7 @@ def check(config: ConfigDict, dataset: Dataset) -> None:
             jax.eval_shape(lambda s, c=compression: channels.channel_mask(s, c, eb.minimum), scales)
         except ValueError as error:
             raise ValueError(f"config.early_bird.compressions holds {compression}: {error}") from error
-    steps = total_steps(_for_phase(config), dataset)
+    steps = total_steps(config, dataset)
     looks = last_look(config, steps, search.interval) // search.interval
     if looks < eb.lookback:
         raise ValueError(
@@ -124,20 +121,23 @@ def _for_phase(
 class EarlyBirds:
     """One run: the dense search, then the tickets, each a phase."""
 
-    def __init__(self, config: ConfigDict, dataset: Dataset, directory: RunDirectory, preemption: Preemption):
+    def __init__(
+        self,
+        config: ConfigDict,
+        dataset: Dataset,
+        directory: RunDirectory,
+        preemption: Preemption,
+        measure: Measure | None = None,
+    ):
         self.config, self.dataset, self.directory, self.preemption = config, dataset, directory, preemption
+        self.measure = measure
         self.seeds = list(config.seeds)
-        self.steps = total_steps(_for_phase(config), dataset)
+        self.steps = total_steps(config, dataset)
         self.objective = self._objective(_for_phase(config, slim=True))
-        batch_size = config.train.batch_size
-        self.search = search_of(config, self.objective.components, len(dataset.train.label) // batch_size)
+        epoch_steps = len(dataset.train.label) // config.train.batch_size
+        self.search = search_of(config, self.objective.components, epoch_steps)
         self.last_look = last_look(config, self.steps, self.search.interval)
-        images, labels = dataset.train.image, dataset.train.label
-        self.batch = jax.eval_shape(
-            Batch,
-            jax.ShapeDtypeStruct((batch_size, *images.shape[1:]), images.dtype),
-            jax.ShapeDtypeStruct((batch_size, *labels.shape[1:]), labels.dtype),
-        )
+        self.batch = batch_shapes(config, dataset)
         root = directory.path / "checkpoints"
         self.rounds = checkpoints.Store(root / "rounds")  # final states of every phase
         self.found = checkpoints.Store(root / "found")  # dense states that tickets are cut from, by step
@@ -174,7 +174,7 @@ class EarlyBirds:
                 stop = min((step // self.search.interval + 1) * self.search.interval, self.steps)
                 stack, step = trainer.train(0, stack, step, stop), stop
             self.preemption.check()
-            seconds = trainer.step_seconds / len(self.seeds)
+            seconds = trainer.step_seconds
             if to_the_end:
                 metrics = {name: np.asarray(values).tolist() for name, values in trainer.evaluate(stack).items()}
                 one = take(stack.states, jnp.int32(0))
@@ -183,9 +183,16 @@ class EarlyBirds:
                     own = {name: values[i] for name, values in metrics.items()}
                     weights = compacting.num_weights(one.params)
                     own |= {"weights": weights, "flops": cost * self.steps, "training_seconds": seconds * self.steps}
+                    own |= {"compilation_seconds": trainer.compilation_seconds}
                     self._report(ticket, own)
             self._keep(
-                0, stack, {"seconds": seconds, "starts": [[*key, *start] for key, start in starts.items() if start]}
+                0,
+                stack,
+                {
+                    "seconds": seconds,
+                    "compilation_seconds": trainer.compilation_seconds,
+                    "starts": [[*key, *start] for key, start in starts.items() if start],
+                },
             )
 
     def _look(self, step: int, states: TrainState) -> dict[tuple[int, int], Start | None]:
@@ -260,6 +267,7 @@ class EarlyBirds:
                 "weights": weights,
                 "flops": cost[0] * before + cost[1] * after + self._looking(dense) * (before // self.search.interval),
                 "training_seconds": search["seconds"] * before + trainer.step_seconds * after,
+                "compilation_seconds": search["compilation_seconds"] + trainer.compilation_seconds,
                 "found_step": step,
             }
             self._report(ticket, metrics)
@@ -305,11 +313,11 @@ class EarlyBirds:
     def run(self) -> None:
         """Run all phases that are not done yet."""
         last = max(self.rounds.steps(), default=-1)
-        if last < 0:
-            self.find()
-        for phase, ticket in enumerate(self.tickets, start=1):
+        for phase in range(1 + len(self.tickets)):
             if phase > last:
-                self.train(phase, ticket)
+                self.train(phase, self.tickets[phase - 1]) if phase else self.find()
+            if self.measure is not None:
+                self.measure(self.directory, self.rounds, [phase], self.preemption.check)
 
     def close(self) -> None:
         """Finish pending saves."""
@@ -317,7 +325,13 @@ class EarlyBirds:
         self.found.close()
 
 
-def run(config: ConfigDict, dataset: Dataset, directory: RunDirectory, preemption: Preemption) -> None:
-    """Run or resume the early-bird experiment of `config` in `directory`."""
-    with contextlib.closing(EarlyBirds(config, dataset, directory, preemption)) as tickets:
+def run(
+    config: ConfigDict,
+    dataset: Dataset,
+    directory: RunDirectory,
+    preemption: Preemption,
+    measure: Measure | None = None,
+) -> None:
+    """Run or resume the early-bird experiment of `config` in `directory`; `measure` adds metrics to the objective's."""
+    with contextlib.closing(EarlyBirds(config, dataset, directory, preemption, measure)) as tickets:
         tickets.run()

@@ -1,11 +1,12 @@
 """`evaluate(workdir)`: add metrics to a run that exists, from its kept states, without training anything."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from lotto_jax import config as configuration
 from lotto_jax.data import sources
-from lotto_jax.experiments import build, kept, measure
+from lotto_jax.experiments import build, kept, measure, table2
 from lotto_jax.experiments.run_directory import RunDirectory
 
 
@@ -35,6 +36,13 @@ def evaluate(
     """
     workdir = Path(workdir)
     stored = kept.config_of(workdir)
+    if stored.experiment == "table2":
+        for part in table2.PARTS:
+            evaluate(workdir / part, metrics, classifier, samples, data_dir, force)
+        stored.dataset.data_dir = str(data_dir) or stored.dataset.data_dir
+        with contextlib.closing(RunDirectory(workdir, stored)) as directory:
+            table2.combine(stored, sources.load(**stored.dataset), directory)
+        return
     config = stored.copy_and_resolve_references().unlock()
     config.metrics.names = tuple(metrics) or stored.metrics.names
     config.metrics.classifier = str(classifier) or stored.metrics.classifier

@@ -180,8 +180,14 @@ class Search:
             "model_state": stack.states.model_state,
             "mask": pack(stack.mask),
         }
-        image_shape = list(self.trainer.held_out.image.shape[1:])
-        meta = {"phase": phase, "tickets": [list(t) for t in stack.tickets], "image_shape": image_shape}
+        meta = {
+            "phase": phase,
+            "tickets": [list(t) for t in stack.tickets],
+            "image_shape": list(self.trainer.held_out.image.shape[1:]),
+            "steps": self.trainer.steps,
+            "seconds": self.trainer.step_seconds,
+            "compilation_seconds": self.trainer.compilation_seconds,
+        }
         self.rounds.save(phase, state, meta, wait=True)
         if self.config.checkpoint.keep_states == "last":
             for old in self.rounds.steps():

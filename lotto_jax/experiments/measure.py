@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from lotto_jax.data.sources import Dataset, Split
-from lotto_jax.experiments import classifier, kept
+from lotto_jax.experiments import classifier, compacting, kept
 from lotto_jax.experiments.run_directory import RunDirectory, write_atomically
 from lotto_jax.experiments.tickets import Ticket, total_steps
 from lotto_jax.metrics import extractors, frechet, weights
@@ -81,6 +81,8 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
     check(config, objective)
     if not config.metrics.names:
         return None
+    if config.experiment == "early_bird":
+        objective = compacting.of_any_width(objective)
     names, features = config.metrics.names, config.metrics.features
     if "kid" in names and len(dataset.train.label) < KID_IMAGES:
         raise ValueError(
@@ -192,7 +194,9 @@ class Measure:
         return min(self.config.metrics.samples, len(self.dataset.train.label))
 
     def due(self, phase: int) -> bool:
-        """Whether the phase is one of those that `config.metrics.every` chooses."""
+        """Whether the phase is one of those that `config.metrics.every` chooses; every early-bird ticket is."""
+        if self.config.experiment == "early_bird":
+            return phase > 0 or "dense" in self.config.early_bird.arms
         return phase % self.config.metrics.every == 0 or phase >= self.config.imp.rounds
 
     def __call__(

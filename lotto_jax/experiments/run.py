@@ -7,9 +7,11 @@ from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
 from lotto_jax.data import sources
-from lotto_jax.experiments import build, early_bird, imp, measure
+from lotto_jax.data.sources import Dataset
+from lotto_jax.experiments import build, early_bird, imp, measure, table2
 from lotto_jax.experiments.run_directory import RunDirectory
 from lotto_jax.experiments.tickets import total_steps
+from lotto_jax.objectives.state import Objective
 from lotto_jax.training.preemption import Preemption
 
 
@@ -27,13 +29,33 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     configuration.validate(config)
     dataset = sources.load(**config.dataset)
     given = preemption or Preemption()
-    if config.experiment == "early_bird":
-        early_bird.check(config, dataset)
-        with contextlib.closing(RunDirectory(Path(workdir), config)) as directory:
-            early_bird.run(config, dataset, directory, given)
+    root = Path(workdir)
+    if config.experiment != "table2":
+        _run(config, dataset, root, given)
         return
+    parts = table2.parts_of(config)
+    for part in parts:
+        _prepare(part, dataset)  # so that the second does not fail after the first has trained
+    with contextlib.closing(RunDirectory(root, config)) as directory:
+        for part in parts:
+            _run(part, dataset, root / part.experiment, given)
+        table2.combine(config, dataset, directory)
+
+
+def _prepare(config: ConfigDict, dataset: Dataset) -> tuple[Objective, measure.Measure | None]:
+    """The objective of a configuration that makes sense for the dataset, and what measures its metrics."""
     objective = build.objective(config, dataset.image_shape, dataset.classes, total_steps(config, dataset))
-    imp.check(config, objective)
-    metrics = measure.prepare(config, objective, dataset)
-    with contextlib.closing(RunDirectory(Path(workdir), config)) as directory:
-        imp.run(config, objective, dataset, directory, given, metrics)
+    if config.experiment == "early_bird":
+        early_bird.check(config, objective, dataset)
+    else:
+        imp.check(config, objective)
+    return objective, measure.prepare(config, objective, dataset)
+
+
+def _run(config: ConfigDict, dataset: Dataset, workdir: Path, preemption: Preemption) -> None:
+    objective, metrics = _prepare(config, dataset)
+    with contextlib.closing(RunDirectory(workdir, config)) as directory:
+        if config.experiment == "early_bird":
+            early_bird.run(config, dataset, directory, preemption, metrics)
+        else:
+            imp.run(config, objective, dataset, directory, preemption, metrics)

@@ -130,7 +130,7 @@ def total_steps(config: ConfigDict, dataset: Dataset) -> int:
             "make it a multiple of config.objective.critic_steps."
         )
     steps = config.train.epochs * (examples // batch_size)
-    if config.imp.rewind_step >= steps:
+    if config.experiment == "imp" and config.imp.rewind_step >= steps:
         raise ValueError(
             f"config.imp.rewind_step is {config.imp.rewind_step}, but training has only {steps} steps; lower it."
         )
@@ -140,6 +140,12 @@ def total_steps(config: ConfigDict, dataset: Dataset) -> int:
             "set config.dataset.validation_examples or evaluate on the test split."
         )
     return steps
+
+
+def batch_shapes(config: ConfigDict, dataset: Dataset) -> Batch:
+    """A training batch as shapes."""
+    shape = lambda x: jax.ShapeDtypeStruct((config.train.batch_size, *x.shape[1:]), x.dtype)  # noqa: E731
+    return jax.eval_shape(Batch, *map(shape, dataset.train))
 
 
 def choose_parallel(wanted: str, objective: Objective) -> loop.Parallel:
@@ -175,7 +181,8 @@ class Trainer:
         everywhere = mesh.replicated(self.mesh)
         self.stream: Stream[Batch] | None = None
         self.train_seconds = 0.0
-        self.timing = [0.0, 0.0, 0.0, 0.0]  # seconds and steps of chunks that may have compiled, and of the others
+        # Of this phase, seconds and ticket-steps of chunks that may have compiled, and of the others.
+        self.timing = [0.0, 0.0, 0.0, 0.0]
         self._compiled: set[int] = set()  # numbers of tickets that chunks were trained with
         if dataset.streamed:
             place = lambda split: jax.block_until_ready(jax.device_put(Batch(*split), everywhere))  # noqa: E731
@@ -229,6 +236,7 @@ class Trainer:
         Returns:
           All tickets at the last step, those of the body first.
         """
+        self.timing = [0.0, 0.0, 0.0, 0.0]
         whole = join(*[s for s in (body, head) if s is not None])
         step, restored = self.resume(phase, whole, self.rewind_step + 1, self.steps)
         if restored is not None:
@@ -317,7 +325,7 @@ class Trainer:
             warm = len(tickets) in self._compiled  # else this chunk may have compiled
             self._compiled.add(len(tickets))
             self.timing[2 * warm] += seconds
-            self.timing[2 * warm + 1] += end - step
+            self.timing[2 * warm + 1] += (end - step) * len(tickets)
             self._check_finite(tickets, log, finite, step, end)
             self._record(phase, tickets, log, step, end)
             if warm:
@@ -401,12 +409,15 @@ class Trainer:
 
     @property
     def step_seconds(self) -> float:
-        """Seconds of training a step took, all tickets together: without compilation, if more than a chunk was trained.
-
-        For a trainer of one phase.
-        """
+        """Seconds a step of one ticket took in this phase; without compilation, if more than a chunk was trained."""
         cold_seconds, cold_steps, seconds, steps = self.timing
         return seconds / steps if steps else cold_seconds / max(cold_steps, 1)
+
+    @property
+    def compilation_seconds(self) -> float:
+        """Seconds of this phase's chunks that training alone does not account for."""
+        cold_seconds, cold_steps, _, steps = self.timing
+        return max(cold_seconds - cold_steps * self.step_seconds, 0.0) if steps else 0.0
 
     @property
     def stall_share(self) -> float:

@@ -1,4 +1,4 @@
-"""Figures of a run, as PNG and SVG: metric against sparsity, training curves, image grids."""
+"""Figures of a run, as PNG and SVG: metric against sparsity or costs, training curves, image grids."""
 
 import math
 from collections import defaultdict
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from lotto_jax.reports.summary import Point, Winning
+from lotto_jax.reports.table2 import Row
 
 COLORS = {"winning": "tab:green", "random": "tab:red", "random_pruned": "tab:gray", "one_shot": "tab:orange"}
 COLORS |= {"snip": "tab:blue", "grasp": "tab:brown"}
@@ -181,6 +183,41 @@ def mask_distances(history: dict[str, np.ndarray], early_bird: dict[str, Any], p
     matrix.set(xlabel="step", ylabel="step")
     matrix.set_title(f"distance of two masks, {compressions[middle]:.0%} of channels removed", fontsize=10)
     figure.colorbar(shown, ax=matrix, shrink=0.85)
+    return _save(figure, path)
+
+
+def costs(rows: list[Row], metric: str, path: Path) -> list[Path]:
+    """Quality against FLOPs, FLOPs and training time against compression (the paper's Figure 7), a line a method.
+
+    Args:
+      rows: of Table 2.
+      metric: the quality that the first panel shows.
+      path: where to write, without suffix.
+    """
+    figure = Figure(figsize=(13, 3.8))
+    panels = figure.subplots(1, 3, gridspec_kw={"wspace": 0.3})
+    named = {"flops": "FLOPs of training", "training_seconds": "seconds of training", "compression": "compression"}
+    shown = [("flops", metric), ("compression", "flops"), ("compression", "training_seconds")]
+    for axes, (x, y) in zip(panels, shown, strict=True):
+        for number, method in enumerate(dict.fromkeys(row.method for row in rows)):
+            line = [row for row in rows if row.method == method and row.values.get(y)]
+            axes.errorbar(
+                [row.compression if x == "compression" else row.mean(x) for row in line],
+                [row.mean(y) for row in line],
+                [row.std(y) for row in line],
+                color=f"C{number}",
+                marker="*" if len(line) == 1 else "o",
+                markersize=10 if len(line) == 1 else 4,
+                linewidth=1.4,
+                capsize=2,
+                label=method,
+            )
+        axes.set(xlabel=named.get(x, x), ylabel=named.get(y, y))
+        if x == "compression":
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.25)
+    panels[0].legend(fontsize=8, frameon=False)
     return _save(figure, path)
 
 

@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from lotto_jax.experiments.run_directory import Result, read_log, read_results, write_atomically
-from lotto_jax.reports import figures, summary
+from lotto_jax.reports import figures, summary, table2
 
 GLOSSARY = """\
 <b>dense</b>: the whole network. <b>winning</b>: the mask of iterative magnitude pruning, started from the state at the
@@ -24,6 +25,10 @@ removed, trained on (<b>early_bird_mixed</b>: in bfloat16); its sparsity is the 
 at which the winning mean is within the tolerance of the dense mean (the larger of one dense standard deviation and
 10 %; 10 points of FID; or as configured) and the random arm is significantly worse (one-sided Welch test, p &lt;
 0.05)."""
+TABLE2 = """\
+Mean (± standard deviation) over seeds; in brackets the share of the unpruned network's. Compression is the share of
+channels that early-bird tickets lose, and of weights that the others lose, whose masks save neither storage nor
+operations. FLOPs and seconds are of all the training that a ticket needs, its search included."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
@@ -44,6 +49,8 @@ def write(workdir: Path) -> str:
         raise ValueError(f"There are no results in {workdir} yet; run `lotto-jax run --workdir={workdir}` first.")
     run = json.loads((workdir / "config.json").read_text())
     config = run["config"]
+    if config["experiment"] == "table2":
+        return _write_table2(workdir, results, run)
     title = f"{results[0].model.replace('_', ' ')} on {results[0].dataset}, " + _count(len(config["seeds"]), "seed")
     title += ", " + _count(config["train"]["epochs"], "epoch") + _unfinished(results, config)
     text, body, files = [title], [f"<h1>{html.escape(title)}</h1>"], []
@@ -84,14 +91,39 @@ def write(workdir: Path) -> str:
                 continue  # nothing to compare
             files += figures.image_grid(chosen, workdir / "figures" / kind)
             body += [f"<h2>{kind.capitalize()}</h2>", _embedded(files[-2])]
+    return _write_page(workdir, run, title, text, body, files)
+
+
+def _write_page(
+    workdir: Path, run: dict[str, Any], title: str, text: list[str], body: list[str], files: list[Path]
+) -> str:
+    """Write report.html; return the text with what was written."""
     versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     body += ["<h2>Terms</h2>", f"<p>{GLOSSARY}</p>"]
     body += [f"<h2>Configuration {run['digest']}</h2><p>{html.escape(versions)}</p>"]
-    body += [f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]
+    body += [f"<pre>{html.escape(json.dumps(run['config'], indent=2))}</pre>"]
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
     write_atomically(workdir / "report.html", page + "\n".join(body) + "\n")
-    shown = [workdir / "report.html", *(f for f in files if f.suffix == ".png")]
+    shown = [workdir / "report.html", *(f for f in files if f.suffix != ".svg")]
     return "\n".join([*text, "", "Written (figures also as SVG):", *(f"  {path}" for path in shown)])
+
+
+def _write_table2(workdir: Path, results: list[Result], run: dict[str, Any]) -> str:
+    """The report of a run of Table 2, and those of its parts."""
+    config = run["config"]
+    title = f"Table 2: {results[0].model.replace('_', ' ')} on {results[0].dataset}, "
+    title += f"{_count(len(config['seeds']), 'seed')}, {_count(config['train']['epochs'], 'epoch')}"
+    header, rows = table2.table(results)
+    write_atomically(workdir / "table2.md", table2.as_markdown(header, rows))
+    write_atomically(workdir / "table2.csv", table2.as_csv(results))
+    files = figures.costs(table2.rows(results), table2.judged_by(results), workdir / "figures" / "costs")
+    files = [workdir / "table2.md", workdir / "table2.csv", *files]
+    text = [title, "", *_aligned(header, rows), "", *textwrap.wrap(TABLE2, 120)]
+    body = [f"<h1>{html.escape(title)}</h1>", _html_table(header, rows), f"<p>{TABLE2}</p>", _embedded(files[-2])]
+    for part in (p for p in ("imp", "early_bird") if (workdir / p / "results.csv").exists()):
+        write(workdir / part)
+        files.append(workdir / part / "report.html")
+    return _write_page(workdir, run, title, text, body, files)
 
 
 def _count(number: int, thing: str) -> str:

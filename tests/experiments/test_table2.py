@@ -1,0 +1,93 @@
+"""Table 2 of a small autoencoder on digits resized to 16x16: its parts, what they cost, and metrics added later."""
+
+import csv
+
+import pytest
+
+from lotto_jax.experiments.evaluate import evaluate
+from lotto_jax.experiments.run import run
+from lotto_jax.experiments.run_directory import read_results
+from lotto_jax.reports.report import write
+from tests import tiny
+
+ARMS = {"dense", "winning", "snip", "early_bird"}
+
+
+def config(**fields):
+    settings = {
+        "model": {"name": "conv_autoencoder", "width": 4, "latent": 5},
+        "imp__arms": ("winning", "snip"),
+        "early_bird__arms": ("early_bird",),
+        "early_bird__interval": 2,
+        "early_bird__lookback": 3,
+    } | fields
+    return tiny.config(
+        experiment="table2",
+        seeds=(0,),
+        dataset__image_size=16,
+        dataset__train_examples=128,
+        train__batch_size=31,
+        train__epochs=4,
+        imp__fraction=0.5,
+        parallel__tickets="sequential",
+        checkpoint__every_seconds=60.0,
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    path = tmp_path_factory.mktemp("table2") / "run"
+    run(config(), path)
+    return path
+
+
+def value(results, arm, metric, number=None):
+    (found,) = [r.value for r in results if (r.arm, r.metric) == (arm, metric) and number in (None, r.round)]
+    return found
+
+
+def test_costs_are_those_of_all_trainings_that_a_ticket_needs(done):
+    results = read_results(done)
+    assert {r.arm for r in results} == ARMS
+    dense = value(results, "dense", "flops")
+    steps, rewind = 16, 3
+    for number in (1, 2):
+        trainings = steps + number * (steps - rewind)
+        ratio = value(results, "winning", "flops", number) / (dense * trainings / steps)
+        assert 1 < ratio < 1.001  # the rest is the pruning
+        assert value(results, "snip", "flops", number) == pytest.approx(dense * (1 + 1 / steps), rel=0.02)
+    weights = value(results, "dense", "weights")
+    assert value(results, "winning", "weights", 2) == weights == value(results, "dense", "nonzero_weights")
+    assert 1 / 4 < value(results, "winning", "nonzero_weights", 2) / weights < 0.3  # biases and norms stay
+    assert value(results, "early_bird", "weights") < 0.6 * weights
+    assert value(results, "early_bird", "flops") < 0.9 * dense
+    assert value(results, "winning", "training_seconds", 2) > value(results, "winning", "training_seconds", 1) > 0
+
+
+def test_the_report_has_the_table_as_text_markdown_and_csv_and_the_reports_of_both_parts(done):
+    text = write(done)
+    markdown = (done / "table2.md").read_text()
+    for method in ("unpruned", "IMP", "SNIP", "early bird"):
+        assert method in text and f"| {method} |" in markdown
+    with open(done / "table2.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["method"], float(r["compression"])) for r in rows[:2]] == [("unpruned", 0), ("IMP", 0.5)]
+    results = read_results(done)
+    assert float(rows[0]["reconstruction_loss"]) == pytest.approx(value(results, "dense", "reconstruction_loss"))
+    for file in ("report.html", "figures/costs.png", "imp/report.html", "early_bird/report.html"):
+        assert (done / file).stat().st_size > 1000
+
+
+def test_metrics_are_added_to_both_parts_whatever_the_width(done, classifier_dir):
+    evaluate(done, ("accuracy",), classifier_dir)
+    results = read_results(done)
+    assert {r.arm for r in results if r.metric == "accuracy"} == ARMS
+    assert all(0 <= r.value <= 1 for r in results if r.metric == "accuracy")
+    assert "accuracy" in write(done)
+
+
+def test_what_makes_no_sense_for_the_second_part_is_said_before_the_first_trains(tmp_path):
+    with pytest.raises(ValueError, match=r"early_bird.threshold is 1\.0"):
+        run(config(early_bird__threshold=1.0), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

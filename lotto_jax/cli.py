@@ -178,7 +178,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from lotto_jax.training.checkpoints import StorageError
 
     try:
-        evaluate(args.workdir, args.metrics, args.classifier, args.samples, args.data_dir, args.force)
+        evaluate(args.workdir, args.metrics, args.classifier, args.samples, args.every, args.data_dir, args.force)
     except (ValueError, OSError, RunDirectoryError, StorageError) as error:
         return _fault(error)
     return _report(args)

@@ -16,6 +16,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--classifier", default="", metavar="DIR", help="run directory of a classifier of such images")
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="images a ticket draws; default: the run's")
+    parser.add_argument("--every", type=int, default=0, metavar="K", help="only every K-th round; default: the run's")
     parser.add_argument("--data-dir", default="", metavar="DIR", help="where datasets lie; default: the run's")
     parser.add_argument("--force", action="store_true", help="measure again what is there")
 

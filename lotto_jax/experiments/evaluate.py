@@ -15,6 +15,7 @@ def evaluate(
     metrics: Sequence[str] = (),
     classifier: str | Path = "",
     samples: int = 0,
+    every: int = 0,
     data_dir: str | Path = "",
     force: bool = False,
 ) -> None:
@@ -25,6 +26,7 @@ def evaluate(
       metrics: see `config.metrics.names`; this and what follows stands for the run's own configuration where given.
       classifier: run directory of a classifier.
       samples: images a ticket draws.
+      every: rounds between measurements.
       data_dir: where TFDS datasets lie.
       force: measure again what is there.
 
@@ -38,7 +40,7 @@ def evaluate(
     stored = kept.config_of(workdir)
     if stored.experiment == "table2":
         for part in table2.PARTS:
-            evaluate(workdir / part, metrics, classifier, samples, data_dir, force)
+            evaluate(workdir / part, metrics, classifier, samples, every, data_dir, force)
         stored.dataset.data_dir = str(data_dir) or stored.dataset.data_dir
         with contextlib.closing(RunDirectory(workdir, stored)) as directory:
             table2.combine(stored, sources.load(**stored.dataset), directory)
@@ -47,6 +49,7 @@ def evaluate(
     config.metrics.names = tuple(metrics) or stored.metrics.names
     config.metrics.classifier = str(classifier) or stored.metrics.classifier
     config.metrics.samples = samples or stored.metrics.samples
+    config.metrics.every = every or stored.metrics.every
     config.dataset.data_dir = str(data_dir) or stored.dataset.data_dir
     if not config.metrics.names:
         raise ValueError(f"The configuration of {workdir} names no metrics; give --metrics={','.join(measure.NAMES)}.")

@@ -34,7 +34,7 @@ def default() -> ConfigDict:
     config.train.epochs = 10  # of every ticket, the steps before the rewind point included
     config.train.schedule = "constant"  # of the learning rate: constant, or cosine, which ends at zero
 
-    config.precision = "float32"  # of the computation: float32 or bfloat16; params stay float32
+    config.precision = "float32"  # of the computation: float32, bfloat16, float16 or float8 (emulated); params: float32
     config.parallel = ConfigDict()
     config.parallel.tickets = "auto"  # auto, vmap, sequential or sharded; see training/loop.py
 
@@ -50,7 +50,8 @@ def default() -> ConfigDict:
     config.early_bird = ConfigDict()  # read where config.experiment is "early_bird", which does not read config.imp
     config.early_bird.compressions = (0.5,)  # shares of the batch-norm channels removed; each is a ticket of its own
     config.early_bird.pruned = "both"  # both, or the component whose channels are ranked and removed
-    config.early_bird.arms = ("dense", "early_bird")  # and/or early_bird_mixed: the ticket trains in bfloat16
+    config.early_bird.arms = ("dense", "early_bird")  # and/or early_bird_mixed: the ticket trains in mixed precision
+    config.early_bird.mixed_precision = "bfloat16"  # bfloat16, float16 or float8; params stay float32
     config.early_bird.interval = 0  # steps between two channel masks; 0: one epoch
     config.early_bird.lookback = 5  # masks compared
     config.early_bird.threshold = 0.1  # delta: distance below which they have settled
@@ -102,10 +103,11 @@ def two_cores(config: ConfigDict, width: int, epochs: int, rounds: int, fraction
 
 CHOICES = {
     "experiment": ("imp", "early_bird", "table2"),
-    "precision": ("float32", "bfloat16"),
+    "precision": ("float32", "bfloat16", "float16", "float8"),
     "train.schedule": ("constant", "cosine"),
     "parallel.tickets": ("auto", "vmap", "sequential", "sharded"),
     "early_bird.optimizer": ("carried", "fresh"),
+    "early_bird.mixed_precision": ("bfloat16", "float16", "float8"),
     "evaluation.split": ("test", "validation"),
     "metrics.features": ("auto", "inception", "classifier"),
     "checkpoint.keep_states": ("all", "last"),

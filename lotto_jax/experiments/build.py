@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from lotto_jax.models import autoencoder, classifier, dcgan, resnet_gan, sngan, vae
+from lotto_jax.models import autoencoder, classifier, dcgan, float8, resnet_gan, sngan, vae
 from lotto_jax.objectives import adversarial, classification, elbo, reconstruction
 from lotto_jax.objectives.state import Objective
 from lotto_jax.training import detection
@@ -119,11 +119,13 @@ def objective(
     if config.experiment == "early_bird" and config.early_bird.slimming:
         optimizer = detection.slimmed(optimizer, config.early_bird.slimming)
     fields = _fields("model", config.model, *network.parts)
-    fields |= {"image_size": image_shape[0], "channels": image_shape[2], "dtype": jnp.dtype(config.precision)}
+    dtype = jnp.dtype("bfloat16" if config.precision == "float8" else config.precision)
+    fields |= {"image_size": image_shape[0], "channels": image_shape[2], "dtype": dtype}
     if classes is not None:
         fields["classes"] = classes
     elif network.objective == "classification":
         raise ValueError(f"config.model.name is {config.model.name!r}, which needs the dataset's number of classes.")
     parts = [part(**{k: v for k, v in fields.items() if k in _parameters(part)}) for part in network.parts]
     optimizers = [optimizer] * len(parts)
-    return make(*parts, *optimizers, image_shape, **_fields("objective", config.objective, make))
+    made = make(*parts, *optimizers, image_shape, **_fields("objective", config.objective, make))
+    return made.wrapped(float8.emulated) if config.precision == "float8" else made

@@ -7,21 +7,13 @@ from jaxtyping import PyTree
 from lotto_jax import pruning
 from lotto_jax.metrics import flops
 from lotto_jax.models import compacted, layers
-from lotto_jax.objectives.state import Batch, Objective, TrainingLoss, TrainState
+from lotto_jax.objectives.state import Batch, Objective, TrainState
 from lotto_jax.pruning import channels, compaction
 
 
 def of_any_width(objective: Objective) -> Objective:
     """The objective whose functions also take compacted states; its `init` makes those of full width."""
-
-    following = compacted.following
-    return objective._replace(
-        step=following(objective.step),
-        evaluate=following(objective.evaluate),
-        losses=tuple(TrainingLoss(components, following(value)) for components, value in objective.losses),
-        reconstruct=objective.reconstruct and following(objective.reconstruct),
-        sample=objective.sample and following(objective.sample),
-    )
+    return objective.wrapped(compacted.following)
 
 
 def compact(

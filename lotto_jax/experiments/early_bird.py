@@ -9,7 +9,7 @@ objective are `weights` (all params left), `flops` and `training_seconds` (of th
 the looks, and its own steps; without evaluation, compaction and, but for runs of a few steps, compilation, which is
 `compilation_seconds`), and `found_step`.
 
-The metrics of `config.metrics` are measured in the precision of the run, for tickets that trained in bfloat16 too.
+The metrics of `config.metrics` are measured in the precision of the run, for tickets of mixed precision too.
 
 If no mask settles within `search_share` of training, the ticket is the last mask there, and its row `found_step` is -1.
 """
@@ -32,6 +32,7 @@ from lotto_jax.experiments.measure import Measure
 from lotto_jax.experiments.run_directory import Result, RunDirectory, write_atomically
 from lotto_jax.experiments.tickets import Stack, Ticket, Trainer, batch_shapes, masked, pack, take, total_steps
 from lotto_jax.metrics import flops
+from lotto_jax.objectives import loss_scale
 from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.pruning import channels, compaction
 from lotto_jax.training import checkpoints, detection, loop
@@ -245,9 +246,11 @@ class EarlyBirds:
         found = {(c, s): Start(step, settled) for c, s, step, settled in search["starts"]}
         start = found[ticket.round - 1, self.seeds.index(ticket.seed)]
         dense, small, compacted = self.cut(ticket, start)
-        precision = "bfloat16" if ticket.arm == "early_bird_mixed" else ""
+        precision = self.config.early_bird.mixed_precision if ticket.arm == "early_bird_mixed" else ""
         config = _for_phase(self.config, (ticket.seed,), start.step, precision)
         objective = compacting.of_any_width(self._objective(config))
+        fresh = jax.jit(objective.init)(small.key).opt_state
+        small = small._replace(opt_state=loss_scale.carried_over(small.opt_state, fresh))
         cost = self._cost(self.objective, dense), self._cost(objective, small)
         weights, step = compacting.num_weights(small.params), start.step if start.found else detection.NOT_FOUND
         tqdm.write(

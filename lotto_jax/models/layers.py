@@ -346,6 +346,7 @@ class Conv(nn.Module):
     param_dtype: Any = jnp.float32
     kernel_init: Callable[..., Array] = nn.linear.default_kernel_init
     bias_init: Callable[..., Array] = nn.initializers.zeros_init()
+    promote_dtype: Callable[..., Any] = nn.dtypes.promote_dtype
 
     @nn.compact
     def __call__(self, inputs: Image, lowering: Lowering = "auto") -> Image:
@@ -370,6 +371,7 @@ class ConvTranspose(nn.Module):
     param_dtype: Any = jnp.float32
     kernel_init: Callable[..., Array] = nn.linear.default_kernel_init
     bias_init: Callable[..., Array] = nn.initializers.zeros_init()
+    promote_dtype: Callable[..., Any] = nn.dtypes.promote_dtype
 
     @nn.compact
     def __call__(self, inputs: Image, lowering: Lowering = "auto") -> Image:
@@ -382,7 +384,7 @@ def _layer(module: Conv | ConvTranspose, function: Callable[..., Image], inputs:
     shape = (*_pair(module.kernel_size), inputs.shape[-1], module.features)
     kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
     bias = module.param("bias", module.bias_init, (module.features,), module.param_dtype) if module.use_bias else None
-    inputs, kernel, bias = nn.dtypes.promote_dtype(inputs, kernel, bias, dtype=module.dtype)
+    inputs, kernel, bias = module.promote_dtype(inputs, kernel, bias, dtype=module.dtype)
     y = function(inputs, kernel, _pair(module.strides), _padding(module.padding), lowering)
     return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 

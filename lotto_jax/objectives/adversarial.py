@@ -22,6 +22,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Key, PyTree, UInt8
 
+from lotto_jax.objectives import loss_scale
 from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
 
@@ -121,8 +122,10 @@ def make(
     if critic_steps < 1:
         raise ValueError(f"critic_steps is {critic_steps}; use 1 or more.")
     losses = LOSSES[loss]
-    generator_optimizer = optax.apply_if_finite(generator_optimizer, NEVER)
-    discriminator_optimizer = optax.apply_if_finite(discriminator_optimizer, NEVER)
+    generator_optimizer, discriminator_optimizer = (
+        loss_scale.for_dtype(optax.apply_if_finite(optimizer, NEVER), network.dtype)
+        for optimizer, network in ((generator_optimizer, generator), (discriminator_optimizer, discriminator))
+    )
 
     def init(key: Key[Array, ""]) -> TrainState:
         generator_key, discriminator_key, run_key = jax.random.split(key, 3)
@@ -156,14 +159,15 @@ def make(
             total += gradient_penalty_weight * penalty
         return total, after_fake
 
-    def generator_loss(params: PyTree, model_state: PyTree, image: Array) -> Array:
-        return losses.generator(judge(params, model_state, image, True)[0])
+    def generator_loss(params: PyTree, model_state: PyTree, image: Array) -> tuple[Array, PyTree]:
+        logits, after = judge(params, model_state, image, True)
+        return losses.generator(logits), after
 
     def update_discriminator(
         carry: tuple[PyTree, PyTree, PyTree], mask: masks.Mask, real: Array, fake: Array, key: Key[Array, ""]
     ) -> tuple[tuple[PyTree, PyTree, PyTree], Array]:
         params, model_state, opt_state = carry
-        loss_fn = jax.value_and_grad(discriminator_loss, has_aux=True)
+        loss_fn = loss_scale.value_and_grad(discriminator_loss, opt_state)
         (value, model_state), grads = loss_fn(params, model_state, real, fake, key)
         params, opt_state = masked_update(discriminator_optimizer, grads, opt_state, params, mask)
         if weight_clip is not None:
@@ -200,9 +204,8 @@ def make(
         )
         carry, discriminator_value = update_discriminator(carry, mask["discriminator"], real[-1], fake, keys[-1, 1])
         new_discriminator, discriminator_state, discriminator_opt = carry
-        generator_value, image_gradient = jax.value_and_grad(generator_loss, argnums=2)(
-            new_discriminator, discriminator_state, fake
-        )
+        loss_fn = loss_scale.value_and_grad(generator_loss, state.opt_state["generator"], argnums=2)
+        (generator_value, _), image_gradient = loss_fn(new_discriminator, discriminator_state, fake)
         new_generator, generator_opt = masked_update(
             generator_optimizer,
             pullback(image_gradient)[0],
@@ -225,7 +228,7 @@ def make(
         z = jax.random.normal(fake_key, (batch.image.shape[0], latent))
         fake = generate(params["generator"], states["generator"], z, True)[0]
         if component == "generator":
-            return generator_loss(params["discriminator"], states["discriminator"], fake)
+            return generator_loss(params["discriminator"], states["discriminator"], fake)[0]
         judged = params["discriminator"], states["discriminator"]
         return discriminator_loss(*judged, to_signed(batch.image), fake, penalty_key)[0]
 

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
+from lotto_jax.objectives import loss_scale
 from lotto_jax.objectives.reconstruction import to_unit
 from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
@@ -58,6 +59,8 @@ def make(
       shift: move training images by up to so many pixels in both directions, likewise.
     """
 
+    optimizer = loss_scale.for_dtype(optimizer, model.dtype)
+
     def init(key: Key[Array, ""]) -> TrainState:
         variables = dict(model.init(key, jnp.zeros((1, *image_shape)), train=False))
         params = variables.pop("params")
@@ -80,7 +83,8 @@ def make(
         return found["loss"], (model_state, found)
 
     def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-        grads, (model_state, found) = jax.grad(loss, has_aux=True)(state.params, state.model_state, batch, key)
+        loss_fn = loss_scale.value_and_grad(loss, state.opt_state)
+        (_, (model_state, found)), grads = loss_fn(state.params, state.model_state, batch, key)
         params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
         return TrainState(params, model_state, opt_state, state.step + 1, state.key), found
 

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from lotto_jax.models.vae import VAE
+from lotto_jax.objectives import loss_scale
 from lotto_jax.objectives.reconstruction import Loss, check_loss, to_unit
 from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
@@ -45,6 +46,7 @@ def make(
       ValueError: for an unknown `loss`.
     """
     check_loss(loss)
+    optimizer = loss_scale.for_dtype(optimizer, model.encoder.dtype)
     latent = model.encoder.latent
 
     def init(key: Key[Array, ""]) -> TrainState:
@@ -73,7 +75,8 @@ def make(
         return terms(params, model_state, batch, key, True)[0]
 
     def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-        grads, (model_state, metrics) = jax.grad(terms, has_aux=True)(state.params, state.model_state, batch, key, True)
+        loss_fn = loss_scale.value_and_grad(terms, state.opt_state)
+        (_, (model_state, metrics)), grads = loss_fn(state.params, state.model_state, batch, key, True)
         params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
         return TrainState(params, model_state, opt_state, state.step + 1, state.key), metrics
 

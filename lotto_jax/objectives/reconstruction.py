@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
+from lotto_jax.objectives import loss_scale
 from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
 
@@ -43,6 +44,7 @@ def make(
       ValueError: for an unknown `loss`.
     """
     check_loss(loss)
+    optimizer = loss_scale.for_dtype(optimizer, model.dtype)
 
     def init(key: Key[Array, ""]) -> TrainState:
         variables = dict(model.init(key, jnp.zeros((1, *image_shape)), train=False))
@@ -64,7 +66,7 @@ def make(
         return error(output, image), model_state
 
     def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-        loss_fn = jax.value_and_grad(training_loss, has_aux=True)
+        loss_fn = loss_scale.value_and_grad(training_loss, state.opt_state)
         (value, model_state), grads = loss_fn(state.params, state.model_state, batch, key)
         params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
         return TrainState(params, model_state, opt_state, state.step + 1, state.key), {"loss": value}

@@ -79,6 +79,16 @@ class Objective(NamedTuple):
     sample: Images | None = None
     collapses: bool = False
 
+    def wrapped(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> "Objective":
+        """The objective with every function that runs the model, but `init`, replaced by `wrap(function)`."""
+        return self._replace(
+            step=wrap(self.step),
+            evaluate=wrap(self.evaluate),
+            losses=tuple(TrainingLoss(components, wrap(value)) for components, value in self.losses),
+            reconstruct=self.reconstruct and wrap(self.reconstruct),
+            sample=self.sample and wrap(self.sample),
+        )
+
 
 def masked_update(
     optimizer: optax.GradientTransformation, grads: PyTree, opt_state: Any, params: PyTree, mask: masks.Mask

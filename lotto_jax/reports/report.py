@@ -20,7 +20,7 @@ rewind step. <b>random</b>: the same mask from a fresh initialization. <b>random
 sparsity in every layer, started from the rewind step. <b>one_shot</b>: pruned at once instead of round by round.
 <b>snip</b>, <b>grasp</b>: pruned at initialization, by connection sensitivity or by gradient flow, and trained.
 <b>early_bird</b>: what is left of the dense network once the mask of its channels settled and those channels were
-removed, trained on (<b>early_bird_mixed</b>: in bfloat16); its sparsity is the share of channels.
+removed, trained on (<b>early_bird_mixed</b>: in mixed precision); its sparsity is the share of channels.
 <b>Sparsity</b>: the share of the whole network's weights that is pruned. <b>winning_sparsity</b>: the largest sparsity
 at which the winning mean is within the tolerance of the dense mean (the larger of one dense standard deviation and
 10 %; 10 points of FID; or as configured) and the random arm is significantly worse (one-sided Welch test, p &lt;

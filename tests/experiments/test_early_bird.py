@@ -26,6 +26,8 @@ def config(**fields):
         "objective": {"name": "adversarial", "loss": "bce", "latent": 5},
         "optimizer": {"name": "adam", "learning_rate": 2e-3, "b1": 0.5},
         "early_bird__arms": ("dense", "early_bird", "early_bird_mixed"),
+        "early_bird__mixed_precision": "float16",
+        "parallel__tickets": "sequential",
         "early_bird__interval": 2,
         "early_bird__lookback": 3,
         "early_bird__threshold": 0.5,
@@ -35,7 +37,7 @@ def config(**fields):
         seeds=(0,),
         dataset__image_size=16,
         dataset__train_examples=128,
-        train__batch_size=32,
+        train__batch_size=31,  # odd: on one device, where tiny things compile fastest
         train__epochs=4,
         **settings,
     )
@@ -61,7 +63,7 @@ def test_the_ticket_is_found_smaller_and_cheaper(done):
         # Ten of sixteen steps at less than half the cost.
         assert 6 / 16 * dense["flops"] < ticket["flops"] < 11 / 16 * dense["flops"]
         assert ticket.keys() - dense.keys() == {"found_step"}
-    assert tickets[0]["flops"] == tickets[1]["flops"]
+    assert tickets[0]["flops"] < tickets[1]["flops"] < 1.1 * tickets[0]["flops"]  # gradients are unscaled too
     assert tickets[0]["discriminator_loss"] == pytest.approx(tickets[1]["discriminator_loss"], rel=0.1)
     assert tickets[0]["discriminator_loss"] != tickets[1]["discriminator_loss"]
     distances = {p["step"]: p["mask_distance_0.5"] for p in read_log(done) if p["arm"] == "dense"}
@@ -118,14 +120,14 @@ class At(Preemption):
         return self.looks < 0
 
 
-@pytest.mark.parametrize("looks", [3])
-def test_an_interrupted_search_goes_on_to_the_same_results(done, tmp_path, looks):
+@pytest.mark.parametrize(("looks", "arms"), [(3, set()), (9, {"dense"})], ids=["search", "ticket"])
+def test_an_interrupted_run_goes_on_to_the_same_results(done, tmp_path, looks, arms):
     path = tmp_path / "run"
     with pytest.raises(Preempted):
         run(config(), path, At(looks))
-    assert not read_results(path)
+    assert {r.arm for r in read_results(path)} == arms
     run(config(), path)
-    untimed = lambda results: [r for r in results if r.metric != "training_seconds"]  # noqa: E731
+    untimed = lambda results: [r for r in results if not r.metric.endswith("_seconds")]  # noqa: E731
     assert untimed(read_results(path)) == untimed(read_results(done))
     assert read_log(path) == read_log(done)
     assert (path / "channel_masks.safetensors").read_bytes() == (done / "channel_masks.safetensors").read_bytes()

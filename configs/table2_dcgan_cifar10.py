@@ -26,10 +26,11 @@ def get_config(variant: str = "") -> ConfigDict:
     config.early_bird.compressions = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
     config.early_bird.arms = ("early_bird", "early_bird_mixed")
     if variant == "cpu":
-        config = base.two_cores(config, width=16, epochs=6, rounds=2, fraction=0.55)
+        config = base.two_cores(config, width=16, epochs=8, rounds=2, fraction=0.55)
         config.seeds = (0, 1, 2)
+        config.dataset.train_examples = 5_000
         config.early_bird.compressions = (0.55, 0.8)
-        config.early_bird.interval = 78  # half an epoch, so that five masks fit in the first half
+        config.early_bird.interval = 39  # half an epoch, so that five masks fit in the first half
         return config
     if variant:
         raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu.")

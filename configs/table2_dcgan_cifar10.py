@@ -1,7 +1,7 @@
 """DCGAN on CIFAR-10 by every way to a smaller network: Table 2 and Figure 7.
 
-Winning tickets, SNIP and GraSP are at the sparsities of the rounds, early-bird tickets at those shares of channels; add
-`--config.metrics.names="('frechet',)"` and a classifier for the quality of samples, or use `lotto-jax evaluate` later.
+Winning tickets, SNIP and GraSP are at the sparsities of the rounds, early-bird tickets at
+`config.early_bird.compressions`. For the quality of samples set `config.metrics`, or use `lotto-jax evaluate` later.
 
 Variant: `configs/table2_dcgan_cifar10.py:cpu` is scaled down to two CPU cores (`lotto_jax.config.two_cores`).
 """

@@ -47,7 +47,7 @@ def default() -> ConfigDict:
     config.imp.score_batches = 1  # batches whose mean loss snip and grasp take
     config.imp.one_shot_sparsities = ()  # pruned at once from the dense network, of the first entry of `pruned`
 
-    config.early_bird = ConfigDict()  # read where config.experiment is "early_bird", which does not read config.imp
+    config.early_bird = ConfigDict()  # of the experiments early_bird, which does not read config.imp, and table2
     config.early_bird.compressions = (0.5,)  # shares of the batch-norm channels removed; each is a ticket of its own
     config.early_bird.pruned = "both"  # both, or the component whose channels are ranked and removed
     config.early_bird.arms = ("dense", "early_bird")  # and/or early_bird_mixed: the ticket trains in mixed precision

@@ -91,7 +91,7 @@ def _fields(section: str, config: ConfigDict, *functions: Callable[..., Any]) ->
 
 
 def objective(
-    config: ConfigDict, image_shape: tuple[int, int, int], classes: int | None = None, steps: int = 0
+    config: ConfigDict, image_shape: tuple[int, int, int], classes: int | None = None, steps: int | None = None
 ) -> Objective:
     """The objective that `config` describes.
 
@@ -99,7 +99,7 @@ def objective(
       config: the configuration.
       image_shape: (height, width, channels) of the dataset's images.
       classes: of the dataset's labels, or its number of attributes; only classifiers need it.
-      steps: of training, at whose end the schedule of the learning rate ends; 0 where nothing is trained.
+      steps: of training, at whose end the schedule of the learning rate ends; None where nothing is trained.
 
     Raises:
       ValueError: naming the field that is unknown or takes no such value.
@@ -113,11 +113,16 @@ def objective(
         )
     make_optimizer = _choose("optimizer", OPTIMIZERS, config.optimizer)
     settings = _fields("optimizer", config.optimizer, make_optimizer)
-    if config.train.schedule == "cosine" and steps:
-        settings["learning_rate"] = optax.cosine_decay_schedule(settings["learning_rate"], steps)
-    optimizer = make_optimizer(**settings)
-    if config.experiment == "early_bird" and config.early_bird.slimming:
-        optimizer = detection.slimmed(optimizer, config.early_bird.slimming)
+
+    def optimizer(updates: int) -> optax.GradientTransformation:
+        """One that makes so many updates in a step."""
+        rate = settings["learning_rate"]
+        if config.train.schedule == "cosine" and steps is not None:
+            rate = optax.cosine_decay_schedule(rate, steps * updates)
+        made = make_optimizer(**settings | {"learning_rate": rate})
+        slim = config.experiment == "early_bird" and config.early_bird.slimming
+        return detection.slimmed(made, config.early_bird.slimming) if slim else made
+
     fields = _fields("model", config.model, *network.parts)
     dtype = jnp.dtype("bfloat16" if config.precision == "float8" else config.precision)
     fields |= {"image_size": image_shape[0], "channels": image_shape[2], "dtype": dtype}
@@ -126,6 +131,7 @@ def objective(
     elif network.objective == "classification":
         raise ValueError(f"config.model.name is {config.model.name!r}, which needs the dataset's number of classes.")
     parts = [part(**{k: v for k, v in fields.items() if k in _parameters(part)}) for part in network.parts]
-    optimizers = [optimizer] * len(parts)
+    # The second part of a GAN is its discriminator.
+    optimizers = [optimizer(config.objective.get("critic_steps", 1) if i else 1) for i in range(len(parts))]
     made = make(*parts, *optimizers, image_shape, **_fields("objective", config.objective, make))
     return made.wrapped(float8.emulated) if config.precision == "float8" else made

@@ -2,7 +2,8 @@
 
 Masks save no operation, so a pruned ticket trains at the dense network's price. A winning ticket of round r needs the r
 trainings before it; so does any ticket that takes its mask. Tickets that start at the rewind step do not train again up
-to it. Seconds are those of training, without compilation and evaluation.
+to it. Seconds are those of training, without evaluation, the pruning itself and compilation; `compilation_seconds`
+are those of all phases up to the ticket's.
 """
 
 import functools
@@ -21,8 +22,6 @@ from lotto_jax.metrics import flops
 from lotto_jax.models import layers
 from lotto_jax.objectives.state import Batch, Objective
 from lotto_jax.training import checkpoints
-
-METRICS = ("weights", "nonzero_weights", "flops", "training_seconds", "compilation_seconds", "found_step")
 
 
 class Costs(NamedTuple):
@@ -62,15 +61,15 @@ def results(config: ConfigDict, objective: Objective, batch: Batch, store: check
       config: of the search.
       objective: its own.
       batch: shapes of a training batch.
-      store: its finished phases, none of them dropped.
+      store: its finished phases, of all rounds so far.
     """
     costs = of_operations(config, objective, batch)
     params = jax.eval_shape(objective.init, jax.random.key(0)).params
     prunable, weights = pruning.num_prunable(pruning.ones(params)), compacting.num_weights(params)
     metas = [store.meta(phase) for phase in store.steps()]
     steps, rewind = metas[0]["steps"], config.imp.rewind_step
-    rounds = [meta["seconds"] for meta in metas[: 1 + config.imp.rounds]]
-    for meta in metas:
+    rounds = [meta["seconds"] for meta in metas]
+    for phase, meta in enumerate(metas):
         for ticket in (Ticket(*fields) for fields in meta["tickets"]):
             own = {"weights": weights, "nonzero_weights": weights - round(ticket.sparsity * prunable)}
             rate = meta["seconds"]
@@ -82,5 +81,5 @@ def results(config: ConfigDict, objective: Objective, batch: Batch, store: check
                 operations = costs.step * (sum(earlier) + last) + costs.prune * ticket.round
                 seconds = sum(n * r for n, r in zip(earlier, rounds, strict=False)) + last * rate
             own |= {"flops": operations, "training_seconds": seconds}
-            own |= {"compilation_seconds": meta["compilation_seconds"]}
+            own |= {"compilation_seconds": sum(m["compilation_seconds"] for m in metas[: phase + 1])}
             yield from (ticket.result(config, steps, name, float(value)) for name, value in own.items())

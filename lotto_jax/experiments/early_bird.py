@@ -15,6 +15,7 @@ If no mask settles within `search_share` of training, the ticket is the last mas
 """
 
 import contextlib
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -134,7 +135,7 @@ class EarlyBirds:
         self.measure = measure
         self.seeds = list(config.seeds)
         self.steps = total_steps(config, dataset)
-        self.objective = self._objective(_for_phase(config, slim=True))
+        self.objective = self._objective(_for_phase(config, slim=True), self.steps)
         epoch_steps = len(dataset.train.label) // config.train.batch_size
         self.search = search_of(config, self.objective.components, epoch_steps)
         self.last_look = last_look(config, self.steps, self.search.interval)
@@ -150,8 +151,8 @@ class EarlyBirds:
             for seed in self.seeds
         ]
 
-    def _objective(self, config: ConfigDict) -> Objective:
-        return build.objective(config, self.dataset.image_shape, self.dataset.classes, self.steps)
+    def _objective(self, config: ConfigDict, steps: int) -> Objective:
+        return build.objective(config, self.dataset.image_shape, self.dataset.classes, steps)
 
     # Phase 0: the dense network, and the search in it.
 
@@ -248,7 +249,9 @@ class EarlyBirds:
         dense, small, compacted = self.cut(ticket, start)
         precision = self.config.early_bird.mixed_precision if ticket.arm == "early_bird_mixed" else ""
         config = _for_phase(self.config, (ticket.seed,), start.step, precision)
-        objective = compacting.of_any_width(self._objective(config))
+        # The schedule of a fresh optimizer begins with the ticket.
+        own = self.steps - (start.step if self.config.early_bird.optimizer == "fresh" else 0)
+        objective = compacting.of_any_width(self._objective(config, own))
         fresh = jax.jit(objective.init)(small.key).opt_state
         small = small._replace(opt_state=loss_scale.carried_over(small.opt_state, fresh))
         cost = self._cost(self.objective, dense), self._cost(objective, small)
@@ -318,9 +321,26 @@ class EarlyBirds:
         last = max(self.rounds.steps(), default=-1)
         for phase in range(1 + len(self.tickets)):
             if phase > last:
-                self.train(phase, self.tickets[phase - 1]) if phase else self.find()
+                self._run_phase(phase)
             if self.measure is not None:
-                self.measure(self.directory, self.rounds, [phase], self.preemption.check)
+                self._measure(self.measure, phase)
+
+    def _run_phase(self, phase: int) -> None:
+        if phase:
+            self.train(phase, self.tickets[phase - 1])
+        else:
+            self.find()
+
+    def _measure(self, measure: Measure, phase: int) -> None:
+        """Add the metrics of `config.metrics` that a phase lacks; train it again if what is kept is damaged."""
+        try:
+            measure(self.directory, self.rounds, [phase], self.preemption.check)
+        except checkpoints.StorageError as error:
+            warnings.warn(f"{error} Training that phase again.", stacklevel=2)
+            if phase in self.rounds.steps():
+                self.rounds.delete(phase)
+            self._run_phase(phase)
+            measure(self.directory, self.rounds, [phase], self.preemption.check)
 
     def close(self) -> None:
         """Finish pending saves."""

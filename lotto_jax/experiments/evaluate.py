@@ -7,7 +7,7 @@ from pathlib import Path
 from lotto_jax import config as configuration
 from lotto_jax.data import sources
 from lotto_jax.experiments import build, kept, measure, table2
-from lotto_jax.experiments.run_directory import RunDirectory
+from lotto_jax.experiments.run_directory import PARTS, RunDirectory
 
 
 def evaluate(
@@ -39,8 +39,8 @@ def evaluate(
     workdir = Path(workdir)
     stored = kept.config_of(workdir)
     if stored.experiment == "table2":
-        for part in table2.PARTS:
-            evaluate(workdir / part, metrics, classifier, samples, every, data_dir, force)
+        for part in kept.begun(workdir / part for part in PARTS):
+            evaluate(part, metrics, classifier, samples, every, data_dir, force)
         stored.dataset.data_dir = str(data_dir) or stored.dataset.data_dir
         with contextlib.closing(RunDirectory(workdir, stored)) as directory:
             table2.combine(stored, sources.load(**stored.dataset), directory)

@@ -58,6 +58,10 @@ def check(config: ConfigDict, objective: Objective) -> None:
     for arm in imp.arms:
         if arm not in ARMS:
             raise ValueError(f"config.imp.arms names {arm!r}; it takes {', '.join(ARMS)}.")
+        if arm in at_initialization.SCORERS and config.precision == "float16":
+            raise ValueError(
+                f"config.imp.arms holds {arm!r}, whose scores get lost in float16; set config.precision to bfloat16."
+            )
     if "winning" not in imp.arms or not imp.pruned:
         raise ValueError("config.imp.arms must hold 'winning', and config.imp.pruned at least one entry.")
     for sparsity in imp.one_shot_sparsities:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,15 @@ def config_of(workdir: Path) -> ConfigDict:
     except FileNotFoundError:
         raise ValueError(f"There is no run in {workdir}; give the --workdir of one.") from None
     return configuration.from_dict(stored)
+
+
+def begun(workdirs: Iterable[Path]) -> list[Path]:
+    """Those in which a phase is finished."""
+    found = []
+    for workdir in workdirs:
+        with contextlib.suppress(ValueError), opened(workdir):
+            found.append(workdir)
+    return found
 
 
 @contextlib.contextmanager

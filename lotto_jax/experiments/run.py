@@ -31,15 +31,14 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     given = preemption or Preemption()
     root = Path(workdir)
     if config.experiment != "table2":
-        _run(config, dataset, root, given)
+        _train(config, dataset, root, given, *_prepare(config, dataset))
         return
-    parts = table2.parts_of(config)
-    for part in parts:
-        _prepare(part, dataset)  # so that the second does not fail after the first has trained
+    table2.check(config)
+    prepared = [(part, _prepare(part, dataset)) for part in table2.parts_of(config)]  # all, before the first trains
     with contextlib.closing(RunDirectory(root, config)) as directory:
-        for part in parts:
-            _run(part, dataset, root / part.experiment, given)
-        table2.combine(config, dataset, directory)
+        for part, (objective, metrics) in prepared:
+            _train(part, dataset, root / part.experiment, given, objective, metrics)
+            table2.combine(config, dataset, directory)
 
 
 def _prepare(config: ConfigDict, dataset: Dataset) -> tuple[Objective, measure.Measure | None]:
@@ -52,8 +51,14 @@ def _prepare(config: ConfigDict, dataset: Dataset) -> tuple[Objective, measure.M
     return objective, measure.prepare(config, objective, dataset)
 
 
-def _run(config: ConfigDict, dataset: Dataset, workdir: Path, preemption: Preemption) -> None:
-    objective, metrics = _prepare(config, dataset)
+def _train(
+    config: ConfigDict,
+    dataset: Dataset,
+    workdir: Path,
+    preemption: Preemption,
+    objective: Objective,
+    metrics: measure.Measure | None,
+) -> None:
     with contextlib.closing(RunDirectory(workdir, config)) as directory:
         if config.experiment == "early_bird":
             early_bird.run(config, dataset, directory, preemption, metrics)

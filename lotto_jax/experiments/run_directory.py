@@ -21,6 +21,9 @@ VERSIONED = ("lotto_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", 
 MAY_CHANGE = configuration.NOT_COMPUTED
 
 
+PARTS = ("imp", "early_bird")  # directories, each of a run, below one of the experiment `table2`
+
+
 class RunDirectoryError(Exception):
     """The directory cannot be used for this run."""
 
@@ -115,6 +118,10 @@ class RunDirectory:
         # Rows are the same measurement if they are written the same: a sparsity loses its last digits on disk.
         rows = {tuple(row[:-1]): row for row in [*_rows(self.path), *map(_written, results)]}
         self._write_results(rows.values())
+
+    def replace_results(self, results: Iterable[Result]) -> None:
+        """Make these all that results.csv has."""
+        self._write_results(map(_written, results))
 
     def drop_results(self, metrics: Collection[str]) -> None:
         """Remove all measurements of some metrics from results.csv."""

@@ -7,11 +7,9 @@ they measure, and what their tickets cost, is put together in results.csv above 
 from ml_collections import ConfigDict
 
 from lotto_jax.data.sources import Dataset
-from lotto_jax.experiments import build, costs, kept
-from lotto_jax.experiments.run_directory import RunDirectory, read_results
+from lotto_jax.experiments import at_initialization, build, costs, kept
+from lotto_jax.experiments.run_directory import PARTS, RunDirectory, read_results
 from lotto_jax.experiments.tickets import batch_shapes
-
-PARTS = ("imp", "early_bird")
 
 
 def parts_of(config: ConfigDict) -> list[ConfigDict]:
@@ -22,15 +20,26 @@ def parts_of(config: ConfigDict) -> list[ConfigDict]:
     return parts
 
 
-def combine(config: ConfigDict, dataset: Dataset, directory: RunDirectory) -> None:
-    """Write the results of both parts, and the costs of the first, into results.csv above them.
+def check(config: ConfigDict) -> None:
+    """Raise ValueError on the first field that makes no sense for a table of both."""
+    imp = config.imp
+    if len(imp.pruned) != 1:
+        raise ValueError(f"config.imp.pruned is {tuple(imp.pruned)}; Table 2 takes one choice of components.")
+    if imp.one_shot_sparsities or set(imp.arms) - {"winning", *at_initialization.SCORERS}:
+        raise ValueError(
+            f"config.imp.arms is {tuple(imp.arms)}, config.imp.one_shot_sparsities {tuple(imp.one_shot_sparsities)}; "
+            "Table 2 has winning, snip and grasp, and no one-shot tickets."
+        )
+    if "dense" in config.early_bird.arms:
+        raise ValueError("config.early_bird.arms holds 'dense', which Table 2 has from the other part; leave it out.")
+    if config.checkpoint.keep_states != "all":
+        raise ValueError("config.checkpoint.keep_states must be 'all': the costs in Table 2 are those of every round.")
 
-    The dense network is that of the first.
-    """
+
+def combine(config: ConfigDict, dataset: Dataset, directory: RunDirectory) -> None:
+    """Write the results of both parts, as far as there are any, and the costs of the first into results.csv above."""
     imp = parts_of(config)[0]
     objective = build.objective(imp, dataset.image_shape, dataset.classes)
     with kept.opened(directory.path / "imp") as store:
-        directory.add_results(costs.results(imp, objective, batch_shapes(imp, dataset), store))
-    for part in PARTS:
-        rows = read_results(directory.path / part)
-        directory.add_results(r for r in rows if part == "imp" or r.arm != "dense")
+        rows = list(costs.results(imp, objective, batch_shapes(imp, dataset), store))
+    directory.replace_results([*rows, *(r for part in PARTS for r in read_results(directory.path / part))])

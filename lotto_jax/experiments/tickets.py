@@ -409,15 +409,17 @@ class Trainer:
 
     @property
     def step_seconds(self) -> float:
-        """Seconds a step of one ticket took in this phase; without compilation, if more than a chunk was trained."""
+        """Seconds that one ticket's step took its devices in this phase; without compilation, where there were chunks
+        enough to tell.
+        """
         cold_seconds, cold_steps, seconds, steps = self.timing
-        return seconds / steps if steps else cold_seconds / max(cold_steps, 1)
+        return self.mesh.shape["ticket"] * (seconds / steps if steps else cold_seconds / max(cold_steps, 1))
 
     @property
     def compilation_seconds(self) -> float:
         """Seconds of this phase's chunks that training alone does not account for."""
-        cold_seconds, cold_steps, _, steps = self.timing
-        return max(cold_seconds - cold_steps * self.step_seconds, 0.0) if steps else 0.0
+        cold_seconds, cold_steps, seconds, steps = self.timing
+        return max(cold_seconds - cold_steps * seconds / steps, 0.0) if steps else 0.0
 
     @property
     def stall_share(self) -> float:

@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 def quantize(x: Float[Array, "..."], dtype: Any) -> Float[Array, "..."]:
     """The nearest values that `dtype` has for the entries of `x`, scaled so that the largest one is its largest."""
-    largest = jnp.max(jnp.abs(x)).astype(jnp.float32)
-    scale = jnp.where(largest > 0, largest / jnp.finfo(dtype).max.astype(jnp.float32), 1.0)
+    scale = jnp.max(jnp.abs(x)).astype(jnp.float32) / jnp.finfo(dtype).max.astype(jnp.float32)
+    scale = jnp.where(scale >= jnp.finfo(jnp.float32).tiny, scale, 1.0)  # smaller ones may count as 0 in a division
     return ((x / scale).astype(dtype).astype(jnp.float32) * scale).astype(x.dtype)
 
 

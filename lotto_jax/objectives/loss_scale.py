@@ -1,8 +1,8 @@
 """Dynamic loss scaling: without it small gradients are zero in float16 (Micikevicius et al., ICLR 2018, section 3.2).
 
 The loss is multiplied by a scale, and the gradients divided by it, in float32, before the optimizer sees them. Where
-some are not finite the update is skipped and the scale halved; after `INTERVAL` finite ones in a row it is doubled. The
-scale is part of the optimizer's state, and so of checkpoints and snapshots.
+some are not finite the update is skipped and the scale halved; after `INTERVAL` finite ones in a row it is doubled, up
+to `LARGEST`. The scale is part of the optimizer's state, and so of checkpoints and snapshots.
 """
 
 import functools
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-INITIAL, INTERVAL = 2.0**15, 1000
+INITIAL, LARGEST, INTERVAL = 2.0**15, 2.0**24, 1000
 
 
 class LossScaleState(NamedTuple):
@@ -47,7 +47,7 @@ def for_dtype(optimizer: optax.GradientTransformation, dtype: Any) -> optax.Grad
         inner = jax.tree.map(lambda new, old: jnp.where(finite, new, old), inner, state.inner)
         steps = jnp.where(finite, state.finite_steps + 1, 0)
         grow = steps == INTERVAL
-        scale = state.scale * jnp.where(finite, jnp.where(grow, 2.0, 1.0), 0.5)
+        scale = jnp.clip(state.scale * jnp.where(finite, jnp.where(grow, 2.0, 1.0), 0.5), 1.0, LARGEST)
         return updates, LossScaleState(inner, scale, jnp.where(grow, 0, steps))
 
     return optax.GradientTransformation(init, update)
@@ -74,6 +74,9 @@ def value_and_grad(loss_fn: Callable[..., Any], opt_state: PyTree, argnums: int 
 def carried_over(old: PyTree, fresh: PyTree) -> PyTree:
     """Optimizer state `old`, of a computation in another precision, as one with the structure of `fresh`."""
     scaled = lambda node: isinstance(node, LossScaleState)  # noqa: E731
-    inner = jax.tree.map(lambda node, _: node.inner if scaled(node) else node, old, old, is_leaf=scaled)
+    structure: Any = jax.tree.structure
+    if structure(old) == structure(fresh):
+        return old
+    inner = jax.tree.map(lambda node: node.inner if scaled(node) else node, old, is_leaf=scaled)
     wrap = lambda node, own: node._replace(inner=own) if scaled(node) else own  # noqa: E731
     return jax.tree.map(wrap, fresh, inner, is_leaf=scaled)

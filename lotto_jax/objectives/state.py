@@ -44,7 +44,8 @@ class TrainingLoss(NamedTuple):
 
     Attributes:
       components: that it trains.
-      value: `(params, model_state, batch, key) -> scalar`, as a train step computes it; a function of all params.
+      value: `(params, model_state, batch, key) -> scalar` in training mode, over the whole batch at once; a function of
+        all params.
     """
 
     components: tuple[str, ...]

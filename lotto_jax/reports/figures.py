@@ -200,11 +200,11 @@ def costs(rows: list[Row], metric: str, path: Path) -> list[Path]:
     shown = [("flops", metric), ("compression", "flops"), ("compression", "training_seconds")]
     for axes, (x, y) in zip(panels, shown, strict=True):
         for number, method in enumerate(dict.fromkeys(row.method for row in rows)):
-            line = [row for row in rows if row.method == method and row.values.get(y)]
+            line = [row for row in rows if row.method == method and row.points.get(y)]
             axes.errorbar(
                 [row.compression if x == "compression" else row.mean(x) for row in line],
                 [row.mean(y) for row in line],
-                [row.std(y) for row in line],
+                [row.points[y].std for row in line],
                 color=f"C{number}",
                 marker="*" if len(line) == 1 else "o",
                 markersize=10 if len(line) == 1 else 4,

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from lotto_jax.experiments.run_directory import Result, read_log, read_results, write_atomically
+from lotto_jax.experiments.run_directory import PARTS, Result, read_log, read_results, write_atomically
 from lotto_jax.reports import figures, summary, table2
 
 GLOSSARY = """\
@@ -28,7 +28,8 @@ at which the winning mean is within the tolerance of the dense mean (the larger 
 TABLE2 = """\
 Mean (± standard deviation) over seeds; in brackets the share of the unpruned network's. Compression is the share of
 channels that early-bird tickets lose, and of weights that the others lose, whose masks save neither storage nor
-operations. FLOPs and seconds are of all the training that a ticket needs, its search included."""
+operations. FLOPs and seconds are of all the training that a ticket needs, its search included (the pruning itself in
+FLOPs only); seconds are those of one ticket's devices, without compilation."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
@@ -113,6 +114,10 @@ def _write_table2(workdir: Path, results: list[Result], run: dict[str, Any]) -> 
     config = run["config"]
     title = f"Table 2: {results[0].model.replace('_', ' ')} on {results[0].dataset}, "
     title += f"{_count(len(config['seeds']), 'seed')}, {_count(config['train']['epochs'], 'epoch')}"
+    begun = [part for part in PARTS if (workdir / part / "results.csv").exists()]
+    for part in PARTS:
+        own = [r for r in results if r.experiment == part]
+        title += _unfinished(own, config | {"experiment": part}) if own else f" (unfinished: no {part} yet)"
     header, rows = table2.table(results)
     write_atomically(workdir / "table2.md", table2.as_markdown(header, rows))
     write_atomically(workdir / "table2.csv", table2.as_csv(results))
@@ -120,7 +125,7 @@ def _write_table2(workdir: Path, results: list[Result], run: dict[str, Any]) -> 
     files = [workdir / "table2.md", workdir / "table2.csv", *files]
     text = [title, "", *_aligned(header, rows), "", *textwrap.wrap(TABLE2, 120)]
     body = [f"<h1>{html.escape(title)}</h1>", _html_table(header, rows), f"<p>{TABLE2}</p>", _embedded(files[-2])]
-    for part in (p for p in ("imp", "early_bird") if (workdir / p / "results.csv").exists()):
+    for part in begun:
         write(workdir / part)
         files.append(workdir / part / "report.html")
     return _write_page(workdir, run, title, text, body, files)

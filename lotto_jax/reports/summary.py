@@ -122,11 +122,11 @@ def table(points: list[Point]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for sparsity in sorted({round(p.sparsity, 4) for p in points}):
         here = {p.arm: p for p in points if round(p.sparsity, 4) == sparsity}
-        rows.append([f"{sparsity:.2%}", *(_cell(here[arm]) if arm in here else "" for arm in arms)])
+        rows.append([f"{sparsity:.2%}", *(cell(here[arm]) if arm in here else "" for arm in arms)])
     return ["sparsity", *arms], rows
 
 
-def _cell(point: Point) -> str:
+def cell(point: Point) -> str:
     """`mean ± std` with two digits of the standard deviation, and how many seeds are left out."""
     lost = f"{point.collapsed} of {len(point.values) + point.collapsed} collapsed" if point.collapsed else ""
     if not point.values:

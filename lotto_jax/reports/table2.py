@@ -2,7 +2,7 @@
 
 import csv
 import io
-import statistics
+import math
 from typing import NamedTuple
 
 from lotto_jax.experiments.run_directory import Result
@@ -26,35 +26,33 @@ LABELS = {
 }
 
 
+NOTHING = summary.Point("", "", 0, 0.0, ())
+
+
 class Row(NamedTuple):
-    """One method at one compression: `values` are over seeds, by metric; a collapsed seed has no quality."""
+    """One method at one compression, the share of channels, or of weights, that is removed; its points by metric."""
 
     method: str
     compression: float
-    values: dict[str, tuple[float, ...]]
+    points: dict[str, summary.Point]
 
     def mean(self, metric: str) -> float:
         """Mean over seeds; NaN if there is none."""
-        values = self.values.get(metric, ())
-        return statistics.fmean(values) if values else float("nan")
-
-    def std(self, metric: str) -> float:
-        """Sample standard deviation over seeds; 0 for one."""
-        values = self.values.get(metric, ())
-        return statistics.stdev(values) if len(values) > 1 else 0.0
+        return self.points[metric].mean if metric in self.points else math.nan
 
 
 def rows(results: list[Result]) -> list[Row]:
-    """Methods in the order of `METHODS`, each by compression: the share of channels, or of weights, that is removed."""
-    found: dict[tuple[str, float], dict[str, tuple[float, ...]]] = {}
+    """Methods in the order of `METHODS`, each by compression. A collapsed seed has costs, but no quality."""
+    found: dict[tuple[str, float], dict[str, summary.Point]] = {}
+    trained = [r for r in results if r.metric != summary.COLLAPSED]
+    searched = [r for r in trained if r.metric != "found_step" or r.value >= 0]
     for metric in summary.metrics(results):
-        for point in summary.points(results, metric):
+        for point in summary.points(searched if metric in COSTS else results, metric):
             if point.arm in METHODS:
-                values = found.setdefault((point.arm, round(point.sparsity, 4)), {})
-                values[metric] = point.values
+                found.setdefault((point.arm, round(point.sparsity, 4)), {})[metric] = point
     order = list(METHODS)
     ranked = sorted(found.items(), key=lambda item: (order.index(item[0][0]), item[0][1]))
-    return [Row(METHODS[arm], compression, values) for (arm, compression), values in ranked]
+    return [Row(METHODS[arm], compression, points) for (arm, compression), points in ranked]
 
 
 def quality(results: list[Result]) -> list[str]:
@@ -77,27 +75,33 @@ def table(results: list[Result]) -> tuple[list[str], list[list[str]]]:
     dense = next((row for row in found if row.method == METHODS["dense"]), None)
 
     def cost(row: Row, metric: str) -> str:
-        if metric == "nonzero_weights" and metric not in row.values:
+        if metric == "found_step":
+            return _found(row)
+        if metric == "nonzero_weights" and metric not in row.points:
             metric = "weights"  # of a compacted network all are kept
-        if not row.values.get(metric):
+        if metric not in row.points:
             return ""
         value = row.mean(metric)
-        if metric == "found_step":
-            return "not found" if min(row.values[metric]) < 0 else f"{value:.0f}"
         number = f"{value:,.0f}" if metric.endswith("weights") else f"{value:.3g}"
-        of_dense = dense.mean("weights" if metric.endswith("weights") else metric) if dense else float("nan")
+        of_dense = dense.mean("weights" if metric.endswith("weights") else metric) if dense else math.nan
         return number + (f" ({value / of_dense:.0%})" if of_dense > 0 and metric != "compilation_seconds" else "")
 
     lines = []
     for row in found:
-        made = [_mean_and_std(row, metric) for metric in metrics]
+        made = [summary.cell(row.points[metric]) if metric in row.points else "" for metric in metrics]
         costs = [cost(row, metric) for metric in COSTS]
         lines.append([row.method, "" if row.compression == 0 else f"{row.compression:.1%}", *made, *costs])
     return header, lines
 
 
-def _mean_and_std(row: Row, metric: str) -> str:
-    return f"{row.mean(metric):.4g} ± {row.std(metric):.2g}" if row.values.get(metric) else ""
+def _found(row: Row) -> str:
+    """The mean step, and how many seeds found no ticket; nothing for methods that do not search."""
+    if not row.method.startswith(METHODS["early_bird"]):
+        return ""
+    found = len(row.points["found_step"].values) if "found_step" in row.points else 0
+    lost = len(row.points["weights"].values) - found
+    mean = f"{row.mean('found_step'):.0f}" if found else ""
+    return " ".join(text for text in (mean, f"({lost} not found)" if lost else "") if text)
 
 
 def as_markdown(header: list[str], lines: list[list[str]]) -> str:
@@ -113,7 +117,7 @@ def as_csv(results: list[Result]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "compression"] + [f"{m}{end}" for m in metrics for end in ("", "_std", "_seeds")])
     for row in rows(results):
-        cells = [[row.mean(m), row.std(m), len(row.values.get(m, ()))] for m in metrics]
-        numbers = [f"{x:.9g}" for cell in cells for x in cell]
+        points = [row.points.get(metric, NOTHING) for metric in metrics]
+        numbers = [f"{x:.9g}" for p in points for x in (p.mean, p.std, len(p.values))]
         writer.writerow([row.method, f"{row.compression:.9g}", *numbers])
     return text.getvalue()

@@ -1,13 +1,16 @@
 """Table 2 of a small autoencoder on digits resized to 16x16: its parts, what they cost, and metrics added later."""
 
 import csv
+import shutil
 
 import pytest
 
+from lotto_jax.experiments import early_bird
 from lotto_jax.experiments.evaluate import evaluate
 from lotto_jax.experiments.run import run
 from lotto_jax.experiments.run_directory import read_results
 from lotto_jax.reports.report import write
+from lotto_jax.training.preemption import Preempted
 from tests import tiny
 
 ARMS = {"dense", "winning", "snip", "early_bird"}
@@ -79,15 +82,44 @@ def test_the_report_has_the_table_as_text_markdown_and_csv_and_the_reports_of_bo
         assert (done / file).stat().st_size > 1000
 
 
-def test_metrics_are_added_to_both_parts_whatever_the_width(done, classifier_dir):
-    evaluate(done, ("accuracy",), classifier_dir, every=2)
+def test_metrics_are_added_to_both_parts_whatever_the_width(done, classifier_dir, tmp_path):
+    shutil.copytree(done, tmp_path / "run")
+    done = tmp_path / "run"
+    evaluate(done, ("accuracy",), classifier_dir)
+    evaluate(done, ("accuracy",), classifier_dir, every=2, force=True)
     measured = [r for r in read_results(done) if r.metric == "accuracy"]
     assert {r.arm for r in measured} == ARMS and all(0 <= r.value <= 1 for r in measured)
     assert {r.round for r in measured if r.arm in ("winning", "snip")} == {2}
     assert "accuracy" in write(done)
 
 
-def test_what_makes_no_sense_for_the_second_part_is_said_before_the_first_trains(tmp_path):
-    with pytest.raises(ValueError, match=r"early_bird.threshold is 1\.0"):
-        run(config(early_bird__threshold=1.0), tmp_path / "run")
+def test_an_interrupted_run_is_reported_as_unfinished_and_goes_on(done, tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise Preempted
+
+    with monkeypatch.context() as patch, pytest.raises(Preempted):
+        patch.setattr(early_bird, "run", interrupted)
+        run(config(), tmp_path / "run")
+    assert "(unfinished: no early_bird yet)" in write(tmp_path / "run")
+    assert {r.arm for r in read_results(tmp_path / "run")} == ARMS - {"early_bird"}
+    run(config(), tmp_path / "run")
+    untimed = lambda path: [r for r in read_results(path) if not r.metric.endswith(("_seconds", "accuracy"))]  # noqa: E731
+    assert untimed(tmp_path / "run") == untimed(done)
+    assert "unfinished" not in write(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"early_bird__threshold": 1.0}, r"early_bird.threshold is 1\.0"),
+        ({"imp__arms": ("winning", "random")}, "Table 2 has winning, snip and grasp"),
+        ({"imp__pruned": ("both", "encoder")}, "one choice of components"),
+        ({"early_bird__arms": ("dense", "early_bird")}, "holds 'dense', which Table 2 has"),
+        ({"checkpoint__keep_states": "last"}, "keep_states must be 'all'"),
+        ({"precision": "float16"}, "whose scores get lost in float16"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_anything_trains(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=message):
+        run(config(**fields), tmp_path / "run")
     assert not (tmp_path / "run").exists()

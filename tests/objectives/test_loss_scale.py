@@ -65,9 +65,20 @@ def test_a_carried_state_keeps_its_moments_and_gets_a_scale_or_loses_it():
     same(loss_scale.carried_over(wrapped, {"net": plain.init(PARAMS)}), old)
 
 
+def test_gradients_too_small_for_float16_are_lost_without_the_scale():
+    def loss(params):
+        return 5e-9 * jnp.sum(params.astype(jnp.float16).astype(jnp.float32) ** 2), None
+
+    params, plain = jnp.array([0.5, -2.0]), optax.sgd(1.0)
+    state = loss_scale.for_dtype(plain, jnp.float16).init(params)
+    (_, _), lost = loss_scale.value_and_grad(loss, plain.init(params))(params)
+    (_, _), scaled = loss_scale.value_and_grad(loss, state)(params)
+    assert not np.any(lost)
+    np.testing.assert_allclose(scaled / state.scale, 1e-8 * params, rtol=1e-3)
+
+
 @pytest.mark.parametrize("precision", ["float16", "float8"])
 def test_a_step_in_few_bits_is_near_that_in_float32_with_float32_params(precision):
-    """Images this dark have gradients below the smallest float16; the scale carries them through."""
     image = jnp.asarray(np.random.default_rng(0).integers(0, 2, (16, 8, 8, 1)), jnp.uint8)
     moved = {}
     for name in ("float32", precision):

@@ -5,6 +5,7 @@ At the paper's width by default; `python -m scripts.benchmarks.early_bird WIDTH 
 
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,17 +23,19 @@ BATCH, SHAPE, REPEATS = 64, (32, 32, 3), 7
 COMPRESSIONS = (0.5, 0.7, 0.8, 0.9, 0.95)
 
 
-def _stepping(objective: Objective, state: TrainState, batch: Batch) -> Callable[[], object]:
-    """A call that makes a train step under an all-True mask."""
+def _stepping(objective: Objective, state: TrainState, batch: Batch) -> tuple[Callable[[], object], float]:
+    """A call that makes a train step under an all-True mask, and the MiB that it needs at most."""
     mask, key = pruning.ones(state.params), jax.random.key(2)
-    step = jax.jit(objective.step, donate_argnums=0)
+    step = jax.jit(objective.step, donate_argnums=0).lower(state, mask, batch, key).compile()
+    memory: Any = step.memory_analysis()
+    taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
     current = [jax.tree.map(jnp.copy, state)]
 
     def call() -> object:
         current[0], metrics = step(current[0], mask, batch, key)
         return jax.block_until_ready((current[0], metrics))
 
-    return call
+    return call, (taken - memory.alias_size_in_bytes) / 2**20
 
 
 def run(width: int = 64, compressions: tuple[float, ...] = COMPRESSIONS) -> Iterator[Row]:
@@ -42,13 +45,15 @@ def run(width: int = 64, compressions: tuple[float, ...] = COMPRESSIONS) -> Iter
     objective = adversarial.make(generator, discriminator, adam, adam, SHAPE)
     state = objective.init(jax.random.key(0))
     batch = Batch(jax.random.bits(jax.random.key(1), (BATCH, *SHAPE), jnp.uint8), jnp.zeros(BATCH, jnp.int32))
-    dense, flops = _stepping(objective, state, batch), compacting.step_flops(objective, state, batch)
+    dense, memory = _stepping(objective, state, batch)
+    flops = compacting.step_flops(objective, state, batch)
 
     search = detection.Search(objective.components, (0.5,), interval=1)
     arguments = search.init(state.params), search.scales(state.params), state.step
     look = jax.jit(search.look)
     times = interleaved({"dense": dense, "look": lambda: jax.block_until_ready(look(*arguments))}, REPEATS)
     yield Row(f"DCGAN, width {width}: train step", 1e3 * times["dense"], "ms")
+    yield Row("  memory of the step", memory, "MiB")
     share = times["look"] / times["dense"]
     yield Row(
         "  a look (mask and distances)", 1e3 * times["look"], "ms", "of a step, if made at each", share, 0.01, "lower"
@@ -58,13 +63,15 @@ def run(width: int = 64, compressions: tuple[float, ...] = COMPRESSIONS) -> Iter
     for compression in compressions:
         mask = pruning.channel_mask(search.scales(state.params), compression)
         small, _ = compacting.compact(objective, state, mask, batch, fresh=False)
-        times = interleaved({"dense": dense, "small": _stepping(smaller, small, batch)}, REPEATS)
+        step, own_memory = _stepping(smaller, small, batch)
+        times = interleaved({"dense": dense, "small": step}, REPEATS)
         saved = 1 - compacting.step_flops(smaller, small, batch) / flops
         ratio = (1 - times["small"] / times["dense"]) / saved
         peer = f"time saved / FLOPs saved ({saved:.1%})"
         yield Row(
             f"  {compression:.0%} of the channels removed: train step", 1e3 * times["small"], "ms", peer, ratio, 0.9
         )
+        yield Row("    memory of the step", own_memory, "MiB", "of the dense step's", own_memory / memory)
 
 
 if __name__ == "__main__":

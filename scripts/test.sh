@@ -16,4 +16,4 @@ ensure_venv .venv dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-exec .venv/bin/python -m pytest -n 2 --dist=loadscope --ignore=tests/parity "$@"
+exec .venv/bin/python -m pytest -n 2 --dist=loadscope --max-worker-restart=0 --ignore=tests/parity "$@"

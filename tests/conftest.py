@@ -16,6 +16,13 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unload_programs():
+    """A compiled program holds memory maps, and Linux allows a process 65,530: hundreds of tests together have more."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def data_dir() -> str:
     """The prepared TFDS directories: TFDS_DATA_DIR, or shared/data/tfds beside the checkout."""

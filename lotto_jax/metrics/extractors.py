@@ -110,13 +110,19 @@ def resnet18(network: ResNet18, params: PyTree, model_state: PyTree, channels: i
     return Extractor("resnet18", identifier, variables, _classifier_apply(network), "penultimate", channels)
 
 
-@functools.partial(jax.jit, static_argnames=("apply", "layers"))
-def _compute(params: PyTree, images: Array, apply: Callable, layers: tuple[str, ...]) -> dict[str, Array]:
-    scaled = images.astype(jnp.float32)
-    if images.dtype != jnp.uint8:
-        scaled = (scaled + 1.0) * 127.5
-    features = apply(params, scaled)
-    return {layer: features[layer] for layer in layers}
+@functools.partial(jax.jit, static_argnames=("apply", "layers", "mesh"))
+def _compute(params: PyTree, images: Array, apply: Callable, layers: tuple[str, ...], mesh: Mesh) -> dict[str, Array]:
+    def of_shard(params: PyTree, images: Array) -> dict[str, Array]:
+        scaled = images.astype(jnp.float32)
+        if images.dtype != jnp.uint8:
+            scaled = (scaled + 1.0) * 127.5
+        features = apply(params, scaled)
+        return {layer: features[layer] for layer in layers}
+
+    over_data = PartitionSpec("data")
+    return jax.shard_map(of_shard, mesh=mesh, in_specs=(PartitionSpec(), over_data), out_specs=over_data)(
+        params, images
+    )
 
 
 def stream(
@@ -152,7 +158,7 @@ def stream(
         if count < width:
             pad = np.pad if isinstance(batch, np.ndarray) else jnp.pad
             batch = pad(batch, [(0, width - count), (0, 0), (0, 0), (0, 0)])
-        output = _compute(params, jax.device_put(batch, sharded), extractor.apply, layers)
+        output = _compute(params, jax.device_put(batch, sharded), extractor.apply, layers, mesh)
         if pending is not None:
             yield fetch(*pending)
         pending = output, count

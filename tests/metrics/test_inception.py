@@ -1,3 +1,5 @@
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -72,8 +74,11 @@ def test_every_product_is_in_full_float32():
     network = inception.InceptionV3()
     params = jax.eval_shape(network.init, jax.random.key(0), shape)
     jaxpr = jax.make_jaxpr(network.apply)(params, shape)
+    loops = [eqn.params["jaxpr"].eqns for eqn in jaxpr.eqns if eqn.primitive.name == "scan"]
     products = [
-        eqn.params["precision"] for eqn in jaxpr.eqns if eqn.primitive.name in ("conv_general_dilated", "dot_general")
+        eqn.params["precision"]
+        for eqn in itertools.chain(jaxpr.eqns, *loops)
+        if eqn.primitive.name in ("conv_general_dilated", "dot_general")
     ]
     highest = jax.lax.Precision.HIGHEST
     assert len(products) > 60

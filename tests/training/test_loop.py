@@ -10,7 +10,6 @@ from lotto_jax import pruning
 from lotto_jax.data import sources
 from lotto_jax.experiments import build
 from lotto_jax.experiments.tickets import masked
-from lotto_jax.objectives import reconstruction
 from lotto_jax.objectives.state import Batch, masked_update
 from lotto_jax.training import loop, mesh
 from tests import tiny
@@ -112,7 +111,7 @@ def test_tickets_of_a_seed_see_the_same_batches_and_start_from_other_weights(obj
     assert not np.array_equal(*kernels)
 
 
-def test_an_epoch_sees_every_example_once_and_epochs_differ(data):
+def test_an_epoch_sees_every_example_once_and_epochs_differ(objective, data):
     """A model-free objective that records which examples came: their labels' positions are the data."""
     numbered = Batch(jnp.arange(data.label.size, dtype=jnp.uint32).view(jnp.uint8).reshape(-1, 1, 1, 4), data.label)
 
@@ -121,8 +120,7 @@ def test_an_epoch_sees_every_example_once_and_epochs_differ(data):
         seen = state.params["seen"].at[number].add(1.0)
         return state._replace(params={"seen": seen}, step=state.step + 1), {"loss": jnp.sum(number.astype(jnp.float32))}
 
-    base = reconstruction.make(None, optax.sgd(0.0), (1, 1, 4))
-    recorder = base._replace(step=step, init=lambda key: None)
+    recorder = objective._replace(step=step, init=lambda key: None)
     state = loop.TrainState(
         {"seen": jnp.zeros((1, data.label.size))},
         {},

@@ -22,6 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.imp.rewind_step = 10
     config.imp.pruned = ("both", "encoder", "decoder")
     config.imp.arms = ("winning", "random")
+    config.metrics.names = ("frechet", "accuracy")
     if variant == "cpu":
         return base.two_cores(config, width=16, epochs=4, rounds=5, fraction=0.45)
     if variant:

@@ -22,6 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.imp.rewind_step = 10
     config.imp.pruned = ("both", "encoder", "decoder")
     config.imp.arms = ("winning", "random")
+    config.metrics.names = ("accuracy",)
     if variant == "cpu":
         config = base.two_cores(config, width=16, epochs=6, rounds=8, fraction=0.4)
         config.seeds = (0, 1, 2)

@@ -23,6 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.imp.rewind_step = 10
     config.imp.pruned = ("both", "generator", "discriminator")
     config.imp.arms = ("winning", "random")
+    config.metrics.names = ("frechet", "inception_score")
     if variant == "cpu":
         return base.two_cores(config, width=16, epochs=4, rounds=4, fraction=0.5)
     if variant:

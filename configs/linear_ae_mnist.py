@@ -1,6 +1,7 @@
 """Linear autoencoder on MNIST: first row of Table 1, Figure 4 (left), Figure A.8 (MNIST).
 
-Variants: `configs/linear_ae_mnist.py:rewind0` rewinds to initialization instead (Figure 3, right).
+Variants: `configs/linear_ae_mnist.py:rewind0` rewinds to initialization instead (Figure 3, right);
+`configs/linear_ae_mnist.py:cpu` is scaled down to two CPU cores (`lotto_jax.config.two_cores`).
 """
 
 from ml_collections import ConfigDict
@@ -28,6 +29,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.imp.pruned = ("both",)
         config.imp.arms = ("winning",)
         config.imp.one_shot_sparsities = ()
+    elif variant == "cpu":
+        config = base.two_cores(config, epochs=10, rounds=10, fraction=0.36)
+        config.imp.one_shot_sparsities = ()
     elif variant:
-        raise ValueError(f"{__name__} has no variant {variant!r}; it takes rewind0.")
+        raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu or rewind0.")
     return config

@@ -1,7 +1,7 @@
 """DCGAN on CIFAR-10 by every way to a smaller network: Table 2 and Figure 7.
 
 Winning tickets, SNIP and GraSP are at the sparsities of the rounds, early-bird tickets at
-`config.early_bird.compressions`. For the quality of samples set `config.metrics`, or use `lotto-jax evaluate` later.
+`config.early_bird.compressions`. `config.metrics`, or `lotto-jax evaluate` later, measures the quality of samples.
 
 Variant: `configs/table2_dcgan_cifar10.py:cpu` is scaled down to two CPU cores (`lotto_jax.config.two_cores`).
 """
@@ -25,6 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.imp.arms = ("winning", "snip", "grasp")
     config.early_bird.compressions = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
     config.early_bird.arms = ("early_bird", "early_bird_mixed")
+    config.metrics.names = ("frechet",)
     if variant == "cpu":
         config = base.two_cores(config, width=16, epochs=8, rounds=2, fraction=0.55)
         config.seeds = (0, 1, 2)

@@ -1,6 +1,7 @@
 """Wasserstein GAN on CelebA: Table 1, Figure A.1.
 
-Variant: `configs/wgan_celeba.py:cpu` is scaled down to two CPU cores (`lotto_jax.config.two_cores`).
+Variants: `configs/wgan_celeba.py:cpu` is scaled down to two CPU cores (`lotto_jax.config.two_cores`);
+`configs/wgan_celeba.py:gp` has a gradient penalty in place of clipped weights (Gulrajani et al. 2017).
 """
 
 from ml_collections import ConfigDict
@@ -29,8 +30,15 @@ def get_config(variant: str = "") -> ConfigDict:
     config.imp.rewind_step = 10
     config.imp.pruned = ("both", "generator", "discriminator")
     config.imp.arms = ("winning", "random")
+    config.metrics.names = ("frechet", "inception_score")
     if variant == "cpu":
         return base.two_cores(config, width=16, epochs=8, rounds=4, fraction=0.5)
+    if variant == "gp":
+        config.model.batch_norm = False
+        del config.objective.weight_clip
+        config.objective.gradient_penalty_weight = 10.0
+        config.optimizer = {"name": "adam", "learning_rate": 1e-4, "b1": 0.0, "b2": 0.9}
+        return config
     if variant:
-        raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu.")
+        raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu or gp.")
     return config

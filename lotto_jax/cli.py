@@ -178,7 +178,8 @@ def _evaluate(args: argparse.Namespace) -> int:
     from lotto_jax.training.checkpoints import StorageError
 
     try:
-        evaluate(args.workdir, args.metrics, args.classifier, args.samples, args.every, args.data_dir, args.force)
+        names = ("metrics", "classifier", "features", "samples", "every", "data_dir", "force")
+        evaluate(args.workdir, **{name: getattr(args, name) for name in names})
     except (ValueError, OSError, RunDirectoryError, StorageError) as error:
         return _fault(error)
     return _report(args)

@@ -15,6 +15,12 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="accuracy, frechet, fid, fd_resnet18, inception_score, kid, precision_recall; default: the run's own",
     )
     parser.add_argument("--classifier", default="", metavar="DIR", help="run directory of a classifier of such images")
+    parser.add_argument(
+        "--features",
+        choices=("auto", "inception", "classifier"),
+        default="",
+        help="of samples; default: the run's",
+    )
     parser.add_argument("--samples", type=int, default=0, metavar="N", help="images a ticket draws; default: the run's")
     parser.add_argument("--every", type=int, default=0, metavar="K", help="only every K-th round; default: the run's")
     parser.add_argument("--data-dir", default="", metavar="DIR", help="where datasets lie; default: the run's")
@@ -31,6 +37,9 @@ def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
         default="tf1",
         help="tf1 (TTUR, ADM, torch-fidelity), pytorch (pytorch-fid) or clean (clean-fid)",
     )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16 is faster and not comparable"
+    )
     parser.add_argument("--weights", type=Path, help="safetensors file instead of the one in the user's cache")
     parser.add_argument("--folds", type=int, default=0, help="also print mean and standard error over so many folds")
     parser.add_argument("--batch-size", type=int, default=64, help="images a step; does not change the result")
@@ -41,7 +50,7 @@ def run_fid(args: argparse.Namespace) -> None:
     from lotto_jax.metrics.extractors import inception
     from lotto_jax.metrics.fid import fid, fid_folds
 
-    extractor = inception(args.weights, args.resize)
+    extractor = inception(args.weights, args.resize, args.dtype)
     value = fid(args.generated, args.reference, extractor, args.batch_size)
     print(f"FID {value:.4f}  ({extractor.identifier})")
     if args.folds:

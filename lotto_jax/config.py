@@ -58,7 +58,8 @@ def default() -> ConfigDict:
     config.early_bird.minimum = 1  # channels that every layer keeps at least
     config.early_bird.search_share = 0.5  # of training; if no ticket is found by then, the last mask there is taken
     config.early_bird.optimizer = "carried"  # of the compacted ticket: carried moments, or fresh ones
-    config.early_bird.slimming = 0.0  # coefficient of the L1 term on every gamma until then (network slimming)
+    config.early_bird.round_to = 1  # layers keep a multiple of so many channels; 8 or more suits matrix units
+    config.early_bird.slimming = 0.0  # coefficient of the L1 term on every gamma of the dense training (slimming)
 
     config.evaluation = ConfigDict()
     config.evaluation.split = "test"  # test or validation
@@ -82,20 +83,22 @@ def default() -> ConfigDict:
     return config.lock()
 
 
-def two_cores(config: ConfigDict, width: int, epochs: int, rounds: int, fraction: float) -> ConfigDict:
+def two_cores(config: ConfigDict, epochs: int, rounds: int, fraction: float, width: int = 0) -> ConfigDict:
     """Scale a configuration of the paper down to half an hour on a laptop: what the variants `:cpu` of configs/ are.
 
-    A narrower network, 10,000 training examples, batches of 64, two seeds, both components pruned, and fewer rounds
-    with a larger fraction; 2,000 samples where samples are measured.
+    A narrower network (width 0: as it is), 10,000 training examples, batches of 64, two seeds, both components pruned,
+    and fewer rounds with a larger fraction; 2,000 samples where samples are measured.
     """
     config.seeds = (0, 1)
     config.dataset.train_examples = 10_000
-    config.model.width = width
+    if width:
+        config.model.width = width
     config.train.batch_size = 64 * config.objective.get("critic_steps", 1)
     config.train.epochs = epochs
     config.imp.rounds = rounds
     config.imp.fraction = fraction
     config.imp.pruned = ("both",)
+    config.metrics.names = ()  # these need another run first; `lotto-jax evaluate` adds them
     config.metrics.samples = 2_000
     config.log_every = 10
     return config
@@ -133,6 +136,7 @@ MINIMA = {
     "early_bird.interval": 0,
     "early_bird.lookback": 2,
     "early_bird.minimum": 1,
+    "early_bird.round_to": 1,
     "early_bird.slimming": 0,
     "evaluation.batch_size": 1,
     "evaluation.images": 0,

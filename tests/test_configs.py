@@ -3,17 +3,20 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lotto_jax import config as configuration
 from lotto_jax.cli import load_config
-from lotto_jax.experiments import build, imp
+from lotto_jax.data.sources import Dataset, Split
+from lotto_jax.experiments import build, early_bird, imp, measure, table2
 from tests import tiny
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
 
 
-VARIANTS = {"linear_ae_mnist": ("", "rewind0"), "quickstart": ("",)}
+GP = ("", "cpu", "gp")
+VARIANTS = {"linear_ae_mnist": ("", "cpu", "rewind0"), "quickstart": ("",), "wgan_cifar10": GP, "wgan_celeba": GP}
 CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("", "cpu"))]
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "celeb_a": (32, 32, 3)}
 
@@ -26,7 +29,14 @@ def test_a_configuration_file_is_complete_and_valid(path, variant):
     config = module.get_config(*[variant] if variant else [])
     configuration.validate(config)
     assert config.is_locked
-    imp.check(config, build.objective(config, SHAPES[config.dataset.name], 10))
+    objective = build.objective(config, SHAPES[config.dataset.name], 10)
+    imp.check(config, objective)
+    measure.check(config, objective)
+    if config.experiment == "table2":
+        table2.check(config)
+        count = config.dataset.train_examples or 50_000
+        split = Split(np.zeros((count, 1, 1, 1), np.uint8), np.zeros(count, np.int32))
+        early_bird.check(config, objective, Dataset("cifar10", "1.0.0", split, split, split, ("plane",), False))
     assert path.stem in (path.parent / "README.md").read_text()
 
 

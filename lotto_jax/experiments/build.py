@@ -1,5 +1,6 @@
 """From the open sections of a configuration (model, objective, optimizer) to an objective."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -40,7 +41,8 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 }
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     "adam": optax.adam,
-    "rmsprop": optax.rmsprop,
+    # As PyTorch has it. The root of v + 1e-8, optax's default, is never below 1e-4, which a WGAN's gradients are.
+    "rmsprop": functools.partial(optax.rmsprop, decay=0.99, eps_in_sqrt=False),
     "sgd": optax.sgd,
 }
 # Arguments that the data or this module give, not the configuration.
@@ -123,6 +125,11 @@ def objective(
         slim = config.experiment == "early_bird" and config.early_bird.slimming
         return detection.slimmed(made, config.early_bird.slimming) if slim else made
 
+    if config.objective.get("gradient_penalty_weight") and config.model.get("batch_norm", True):
+        raise ValueError(
+            "config.objective.gradient_penalty_weight needs each image judged by itself; set "
+            "config.model.batch_norm to False, for networks that have this field."
+        )
     fields = _fields("model", config.model, *network.parts)
     dtype = jnp.dtype("bfloat16" if config.precision == "float8" else config.precision)
     fields |= {"image_size": image_shape[0], "channels": image_shape[2], "dtype": dtype}

@@ -63,6 +63,8 @@ def load(workdir: str | Path) -> Classifier:
     config = kept.config_of(workdir)
     if config.model.name != "resnet18":
         raise ValueError(f"The run in {workdir} is of {config.model.name}, which is no classifier; {train}.")
+    if config.experiment != "imp":
+        raise ValueError(f"The run in {workdir} is of config.experiment={config.experiment!r}; {train}.")
     with kept.opened(workdir) as store:
         phase = kept.restore(store, 0)
         height, width, channels = store.meta(0)["image_shape"]

@@ -25,15 +25,20 @@ from lotto_jax.training import checkpoints
 
 
 class Costs(NamedTuple):
-    """FLOPs of a train step, of one pruning, and of the scores of each arm that is pruned at initialization."""
+    """FLOPs of a train step, of one pruning, and of the scores of each arm that is pruned at initialization.
+
+    Attributes:
+      memory: MiB that a step needs at most; a mask saves none.
+    """
 
     step: int
     prune: int
     scores: dict[str, int]
+    memory: float
 
 
 def of_operations(config: ConfigDict, objective: Objective, batch: Batch) -> Costs:
-    """Counted on the computations of one ticket; nothing is run.
+    """Counted on the computations of one ticket; nothing is run. Loops inside a pruning count once, which is noise.
 
     Args:
       config: of the search.
@@ -51,7 +56,8 @@ def of_operations(config: ConfigDict, objective: Objective, batch: Batch) -> Cos
             find = functools.partial(at_initialization.mask_of, objective, arm)
             with layers.plain_lowering():
                 scores[arm] = flops.count(find, *inputs, padding=True).total
-    return Costs(compacting.step_flops(objective, state, batch), flops.count(prune, state.params, mask).total, scores)
+    step, pruned = compacting.step_flops(objective, state, batch), flops.count(prune, state.params, mask).total
+    return Costs(step, pruned, scores, compacting.step_memory(objective, state, batch))
 
 
 def results(config: ConfigDict, objective: Objective, batch: Batch, store: checkpoints.Store) -> Iterator[Result]:
@@ -71,7 +77,7 @@ def results(config: ConfigDict, objective: Objective, batch: Batch, store: check
     rounds = [meta["seconds"] for meta in metas]
     for phase, meta in enumerate(metas):
         for ticket in (Ticket(*fields) for fields in meta["tickets"]):
-            own = {"weights": weights, "nonzero_weights": weights - round(ticket.sparsity * prunable)}
+            own: dict[str, float] = {"weights": weights, "nonzero_weights": weights - round(ticket.sparsity * prunable)}
             rate = meta["seconds"]
             if ticket.arm == "dense" or ticket.arm in costs.scores:
                 operations, seconds = costs.step * steps + costs.scores.get(ticket.arm, 0), rate * steps
@@ -80,6 +86,6 @@ def results(config: ConfigDict, objective: Objective, batch: Batch, store: check
                 earlier = [steps] + [steps - rewind] * (ticket.round - 1)
                 operations = costs.step * (sum(earlier) + last) + costs.prune * ticket.round
                 seconds = sum(n * r for n, r in zip(earlier, rounds, strict=False)) + last * rate
-            own |= {"flops": operations, "training_seconds": seconds}
+            own |= {"flops": operations, "training_seconds": seconds, "step_memory_mib": costs.memory}
             own |= {"compilation_seconds": sum(m["compilation_seconds"] for m in metas[: phase + 1])}
             yield from (ticket.result(config, steps, name, float(value)) for name, value in own.items())

@@ -7,7 +7,7 @@ it removes the masked channels from the state that was kept, and trains what is 
 In results.csv the sparsity of a ticket is its compression, the share of channels removed. Beside the metrics of the
 objective are `weights` (all params left), `flops` and `training_seconds` (of the dense steps up to where it was found,
 the looks, and its own steps; without evaluation, compaction and, but for runs of a few steps, compilation, which is
-`compilation_seconds`), and `found_step`.
+`compilation_seconds`), `step_memory_mib` (the most that a step of the ticket needs), and `found_step`.
 
 The metrics of `config.metrics` are measured in the precision of the run, for tickets of mixed precision too.
 
@@ -181,11 +181,12 @@ class EarlyBirds:
                 metrics = {name: np.asarray(values).tolist() for name, values in trainer.evaluate(stack).items()}
                 one = take(stack.states, jnp.int32(0))
                 cost = self._cost(self.objective, detection.unwatched(one))
+                memory = compacting.step_memory(self.objective, detection.unwatched(one), self.batch)
                 for i, ticket in enumerate(tickets):
                     own = {name: values[i] for name, values in metrics.items()}
                     weights = compacting.num_weights(one.params)
                     own |= {"weights": weights, "flops": cost * self.steps, "training_seconds": seconds * self.steps}
-                    own |= {"compilation_seconds": trainer.compilation_seconds}
+                    own |= {"compilation_seconds": trainer.compilation_seconds, "step_memory_mib": memory}
                     self._report(ticket, own)
             self._keep(
                 0,
@@ -238,7 +239,9 @@ class EarlyBirds:
         mask = {name: keep[ticket.round - 1] for name, keep in masks.items()}
         dense = detection.unwatched(state)
         fresh = self.config.early_bird.optimizer == "fresh"
-        small, compacted = compacting.compact(self.objective, dense, mask, self.batch, fresh)
+        walked = self._objective(_for_phase(self.config, precision="float32"), self.steps)
+        round_to = self.config.early_bird.round_to
+        small, compacted = compacting.compact(walked, dense, mask, self.batch, fresh, round_to)
         return dense, small, compacted
 
     def train(self, phase: int, ticket: Ticket) -> None:
@@ -252,7 +255,7 @@ class EarlyBirds:
         # The schedule of a fresh optimizer begins with the ticket.
         own = self.steps - (start.step if self.config.early_bird.optimizer == "fresh" else 0)
         objective = compacting.of_any_width(self._objective(config, own))
-        fresh = jax.jit(objective.init)(small.key).opt_state
+        fresh = compacting.fresh_optimizer(objective, small.key)
         small = small._replace(opt_state=loss_scale.carried_over(small.opt_state, fresh))
         cost = self._cost(self.objective, dense), self._cost(objective, small)
         weights, step = compacting.num_weights(small.params), start.step if start.found else detection.NOT_FOUND
@@ -274,6 +277,7 @@ class EarlyBirds:
                 "flops": cost[0] * before + cost[1] * after + self._looking(dense) * (before // self.search.interval),
                 "training_seconds": search["seconds"] * before + trainer.step_seconds * after,
                 "compilation_seconds": search["compilation_seconds"] + trainer.compilation_seconds,
+                "step_memory_mib": compacting.step_memory(objective, small, self.batch),
                 "found_step": step,
             }
             self._report(ticket, metrics)

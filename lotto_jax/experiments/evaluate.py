@@ -16,6 +16,7 @@ def evaluate(
     classifier: str | Path = "",
     samples: int = 0,
     every: int = 0,
+    features: str = "",
     data_dir: str | Path = "",
     force: bool = False,
 ) -> None:
@@ -27,6 +28,7 @@ def evaluate(
       classifier: run directory of a classifier.
       samples: images a ticket draws.
       every: rounds between measurements.
+      features: see `config.metrics.features`.
       data_dir: where TFDS datasets lie.
       force: measure again what is there.
 
@@ -40,7 +42,7 @@ def evaluate(
     stored = kept.config_of(workdir)
     if stored.experiment == "table2":
         for part in kept.begun(workdir / part for part in PARTS):
-            evaluate(part, metrics, classifier, samples, every, data_dir, force)
+            evaluate(part, metrics, classifier, samples, every, features, data_dir, force)
         stored.dataset.data_dir = str(data_dir) or stored.dataset.data_dir
         with contextlib.closing(RunDirectory(workdir, stored)) as directory:
             table2.combine(stored, sources.load(**stored.dataset), directory)
@@ -48,6 +50,7 @@ def evaluate(
     config = stored.copy_and_resolve_references().unlock()
     config.metrics.names = tuple(metrics) or stored.metrics.names
     config.metrics.classifier = str(classifier) or stored.metrics.classifier
+    config.metrics.features = features or stored.metrics.features
     config.metrics.samples = samples or stored.metrics.samples
     config.metrics.every = every or stored.metrics.every
     config.dataset.data_dir = str(data_dir) or stored.dataset.data_dir

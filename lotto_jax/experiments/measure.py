@@ -6,6 +6,7 @@ features comes to the host. All tickets of a seed draw the same noise, the same 
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -92,7 +93,7 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
     fallen_back = features == "auto" and not weights.default_path().is_file()
     if features == "auto":
         features = "classifier" if fallen_back else "inception"
-    by = {"fid": "inception", "fd_resnet18": "classifier", "inception_score": "inception"}
+    by = {"fid": "inception", "fd_resnet18": "classifier"}
     kinds: dict[str, list[str]] = {"inception": [], "classifier": []}
     for name in names:
         if name != "accuracy":
@@ -107,7 +108,8 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
                 why = f" (there are no Inception weights at {weights.default_path()})"
             raise ValueError(
                 f"config.metrics.names is {tuple(names)}, which needs a classifier{why}, but "
-                "config.metrics.classifier is empty; set it to the run directory of one (configs/resnet18_*.py)."
+                "config.metrics.classifier is empty; set it to the run directory of one (configs/resnet18_*.py), or "
+                "give --config.metrics.names='()' and measure later with `lotto-jax evaluate`."
             )
         judge = classifier.load(config.metrics.classifier)
         judge.check(dataset.name, dataset.image_shape)
@@ -147,7 +149,7 @@ class Measure:
         suffix = f"_{count}" if own == "inception" else f"_{own}_{count}"
         names = {
             "frechet": (f"{extractors.metric_name(features.extractor)}_{count}",),
-            "inception_score": (f"inception_score_{count}",),
+            "inception_score": (f"inception_score_{count}" if own == "inception" else f"is{suffix}",),
             "kid": (f"kid_{count}" if own == "inception" else f"kd{suffix}",),
             "precision_recall": (f"precision{suffix}", f"recall{suffix}"),
         }
@@ -162,6 +164,7 @@ class Measure:
                 "classifier": str(self.judge.workdir),
                 "split": self.config.evaluation.split,
                 "images": len(self.held_out.label),
+                "seeds": list(self.config.seeds),
             }
             entries |= {"accuracy": own, ORIGINALS: own}
         settings: dict[str, dict[str, Any]] = {
@@ -243,7 +246,7 @@ class Measure:
         stored = json.loads(path.read_text()) if path.exists() else {}
         for metric, entry in self.provenance.items():
             for field in entry.keys() - {"classifier"}:  # that may have moved
-                there = stored.get(metric, entry).get(field)
+                there = stored.get(metric, entry).get(field, entry[field])
                 if there != entry[field]:
                     raise ValueError(
                         f"{metric} in {directory.path} was measured with {field} {there}, not {entry[field]}; "
@@ -262,12 +265,12 @@ class Measure:
 
     def _missing(self, directory: RunDirectory, store: checkpoints.Store, phase: int) -> dict[int, list[str]]:
         """By number of the ticket in its phase, the metrics that results.csv lacks."""
-        # The accuracy on the originals is one number for the whole run.
+        first = next(filter(self.due, itertools.count()))  # has the accuracy on the originals, one number for the run
         results = {
             ticket.result(self.config, self.steps, name, 0.0): i
             for i, ticket in enumerate(Ticket(*fields) for fields in store.meta(phase)["tickets"])
             for name in self.metrics
-            if name != ORIGINALS or (phase, i) == (0, 0)
+            if name != ORIGINALS or (phase, i) == (first, 0)
         }
         found: dict[int, list[str]] = {}
         for result in directory.missing(results):
@@ -321,7 +324,7 @@ class Measure:
         """What one extractor says about samples, by kind."""
         extractor = features.extractor
         rows = {"frechet": extractor.layer, "kid": extractor.layer, "precision_recall": extractor.layer}
-        rows["inception_score"] = "logits_unbiased"
+        rows["inception_score"] = "logits_unbiased" if extractor.name == "inception" else "logits"
         layers = tuple(dict.fromkeys(rows[kind] for kind in kinds))
         collected = {rows[kind] for kind in kinds if kind != "frechet"}  # the Frechet distance needs only moments
         moments, parts = frechet.Stream(), []
@@ -335,7 +338,7 @@ class Measure:
             generated, real = frechet.gaussian(moments.moments()), self._reference(extractor)
             values["frechet"] = (frechet.frechet_distance(generated, real),)
         if "inception_score" in kinds:
-            values["inception_score"] = (inception_score(whole["logits_unbiased"]).mean,)
+            values["inception_score"] = (inception_score(whole[rows["inception_score"]]).mean,)
         if "kid" in kinds:
             values["kid"] = (kernel_distance(whole[extractor.layer], self._real(extractor)).mean,)
         if "precision_recall" in kinds:

@@ -4,11 +4,13 @@ Each is a run of its own in a directory below, `imp/` and `early_bird/`, with th
 they measure, and what their tickets cost, is put together in results.csv above them.
 """
 
+import json
+
 from ml_collections import ConfigDict
 
 from lotto_jax.data.sources import Dataset
 from lotto_jax.experiments import at_initialization, build, costs, kept
-from lotto_jax.experiments.run_directory import PARTS, RunDirectory, read_results
+from lotto_jax.experiments.run_directory import PARTS, RunDirectory, read_results, write_atomically
 from lotto_jax.experiments.tickets import batch_shapes
 
 
@@ -42,4 +44,14 @@ def combine(config: ConfigDict, dataset: Dataset, directory: RunDirectory) -> No
     objective = build.objective(imp, dataset.image_shape, dataset.classes)
     with kept.opened(directory.path / "imp") as store:
         rows = list(costs.results(imp, objective, batch_shapes(imp, dataset), store))
+    provenance: dict[str, dict] = {}
+    for part in PARTS:
+        file = directory.path / part / "metrics.json"
+        for metric, entry in json.loads(file.read_text()).items() if file.exists() else ():
+            if provenance.setdefault(metric, entry) != entry:
+                raise ValueError(
+                    f"{metric} was not measured alike in the parts of {directory.path}; measure it again in both: "
+                    f"`lotto-jax evaluate --workdir={directory.path} --force`."
+                )
+    write_atomically(directory.path / "metrics.json", json.dumps(provenance, indent=2) + "\n")
     directory.replace_results([*rows, *(r for part in PARTS for r in read_results(directory.path / part))])

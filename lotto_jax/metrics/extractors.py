@@ -86,7 +86,8 @@ def inception(path: str | Path | None = None, resize: str = "tf1", dtype: Any = 
 @functools.cache
 def _classifier_apply(network: ResNet18) -> Callable[[PyTree, Array], dict[str, Array]]:
     def apply(variables: PyTree, images: Array) -> dict[str, Array]:
-        penultimate, logits = network.apply(variables, images / 255.0, method="features")
+        with jax.default_matmul_precision("highest"):  # as for Inception: TF32 would move distances
+            penultimate, logits = network.apply(variables, images / 255.0, method="features")
         return {"penultimate": penultimate, "logits": logits}
 
     return apply

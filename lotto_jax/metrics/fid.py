@@ -1,5 +1,6 @@
 """The Frechet (Inception) distance between two sets of images, in constant memory."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -80,7 +81,8 @@ def reference_statistics(source: Source, extractor: Extractor, batch_size: int =
         return statistics(source, extractor, batch_size)
     path = weights.cache_dir() / "statistics" / f"{key}-{extractor.identifier}-{extractor.layer}.npz"
     if path.is_file():
-        return frechet.load(path, extractor.identifier)
+        with contextlib.suppress(ValueError):  # damaged: made again
+            return frechet.load(path, extractor.identifier)
     result = statistics(source, extractor, batch_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -204,8 +204,8 @@ def load(path: str | Path, extractor: str = "") -> Gaussian:
     try:
         with np.load(path) as file:
             entries = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a readable npz file: {error}.") from None
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a readable npz file ({error}); make it again.") from None
     if missing := {"mu", "sigma"} - entries.keys():
         raise ValueError(
             f"{path} has no {sorted(missing)[0]!r} (found {sorted(entries)}); statistics files hold mu and sigma."
@@ -225,4 +225,6 @@ def load(path: str | Path, extractor: str = "") -> Gaussian:
             "[features] and "
             "[features, features]."
         )
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise ValueError(f"{path} holds numbers that are not finite; make it again.")
     return Gaussian(mean, covariance, count if count >= 0 else None)

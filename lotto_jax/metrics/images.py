@@ -42,6 +42,11 @@ def checked(images: np.ndarray | jax.Array, channels: int = 3) -> np.ndarray | j
     Raises:
       ValueError: for another shape, dtype or range.
     """
+    if images.ndim == 3 and images.shape[2] in (1, 3):
+        raise ValueError(
+            f"Images have shape {tuple(images.shape)}, which is that of a single image; "
+            "stack images to [images, height, width, channels]."
+        )
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[3] not in (1, channels):
@@ -98,7 +103,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "height width 3"]:
             if image.mode in ("1", "L", "LA", "I", "I;16", "F"):
                 _say_replicated()
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for broken PNG chunks
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # by format
         raise ValueError(f"The image {path} cannot be read ({error}); replace or remove it.") from None
 
 
@@ -135,6 +140,6 @@ def batches(source: Source, batch_size: int, channels: int = 3) -> Iterator[np.n
         parts = source
     for index, batch in enumerate(parts):
         images = checked(batch, channels)
-        if index == 0:  # of a stream on the device, later batches would each cost a wait
+        if index == 0 or isinstance(images, np.ndarray):  # on the device, each look would cost a wait
             check_range(images)
         yield images

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 
 class InceptionScore(NamedTuple):
@@ -27,20 +27,22 @@ def inception_score(logits: Float[np.ndarray, "images classes"], splits: int = 1
       seed: of the shuffle.
 
     Raises:
-      ValueError: for fewer images than splits.
+      ValueError: for fewer images than splits, or logits that are not finite.
     """
     if logits.ndim != 2 or len(logits) < splits:
         raise ValueError(
             f"The Inception score needs logits [images, classes] of at least {splits} images (one a split), "
             f"found shape {logits.shape}."
         )
+    if not np.isfinite(logits).all():
+        raise ValueError("Logits are not finite, so there is no Inception score; check the images and the weights.")
     order = np.random.RandomState(seed).permutation(len(logits))
     log_p = log_softmax(np.asarray(logits, np.float64)[order], axis=1)
     bounds = [i * len(log_p) // splits for i in range(splits + 1)]
     scores = []
     for start, stop in itertools.pairwise(bounds):
         part = log_p[start:stop]
-        p = np.exp(part)
-        divergence = np.sum(p * (part - np.log(np.mean(p, axis=0, keepdims=True))), axis=1)
+        marginal = logsumexp(part, axis=0) - np.log(len(part))  # finite where all probabilities underflow
+        divergence = np.sum(np.exp(part) * (part - marginal), axis=1)
         scores.append(np.exp(np.mean(divergence)))
     return InceptionScore(float(np.mean(scores)), float(np.std(scores)))

@@ -242,11 +242,12 @@ def make(
             judge(params["discriminator"], _of_component(model_state, "discriminator"), image, False)[0]
             for image in (to_signed(batch.image), fake)
         )
-        return {
+        found = {
             "generator_loss": losses.generator(fake_logits),
             "discriminator_loss": losses.discriminator(real_logits, fake_logits),
-            "collapsed": is_collapsed(fake).astype(jnp.float32),
         }
+        broken = ~jnp.isfinite(jnp.stack(list(found.values()))).all()
+        return found | {"collapsed": (is_collapsed(fake) | broken).astype(jnp.float32)}
 
     def sample(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
         return 0.5 * fixed_fakes(params, model_state, batch.image.shape[0], key) + 0.5

@@ -106,14 +106,14 @@ def channel_mask(scales: Scales, fraction: float | Float[Array, ""], minimum: in
     if isinstance(fraction, int | float | np.number):
         if not 0 <= fraction < 1:
             raise ValueError(f"fraction is {fraction}; the share of channels to remove must lie in [0, 1).")
-        if (asked := round(total * float(fraction))) > removable:
+        if (asked := round(round(float(fraction), selection.DECIMALS) * total)) > removable:
             raise ValueError(
                 f"fraction {fraction} would remove {asked} of {total} channels and so leave a layer "
                 f"with fewer than minimum={minimum}; at most {removable} can go: use a fraction up to "
                 f"{removable / total:.4g}."
             )
     size = [jnp.abs(leaf) for leaf in leaves]
-    count = jnp.round(jnp.asarray(fraction, jnp.float32) * total).astype(jnp.int32)
+    count = selection.rounded_share(jnp.asarray(fraction, jnp.float32), jnp.int32(total))
     gone = selection.lowest(size, [~_largest(x, minimum) for x in size], jnp.clip(count, 0, removable))
     return jax.tree.unflatten(treedef, [~leaf for leaf in gone])
 

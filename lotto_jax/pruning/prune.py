@@ -3,26 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float, Int, Scalar
 
 from lotto_jax.pruning import masks, selection
 from lotto_jax.pruning.masks import Mask
 from lotto_jax.pruning.scores import Scores
-
-DECIMALS = 7  # of a fraction: what float32 resolves
-
-
-def _rounded_share(fraction: Float[Array, ""], count: Int[Array, ""]) -> Int[Array, ""]:
-    """round(fraction * count), half to even, exact for counts up to 2**31 though no 64-bit type may be enabled.
-
-    A float32 fraction is read as the decimal number it stands for: 0.1 is 0.1, not 0.100000001.
-    """
-    with jax.enable_x64(True):
-        # Behind the barrier XLA sees no constants, and keeps the division and the product as they are rounded.
-        scale, wide = lax.optimization_barrier((jnp.float64(10**DECIMALS), count.astype(jnp.float64)))
-        decimal = lax.optimization_barrier(jnp.rint(fraction.astype(jnp.float64) * scale) / scale)
-        return jnp.rint(decimal * wide).astype(jnp.int32)
 
 
 def _check(scores: Scores, mask: Mask, **fractions: float | Array) -> None:
@@ -54,7 +39,7 @@ def _remove(scores: Scores, mask: Mask, k: Int[Array, ""]) -> Mask:
 
 @jax.jit
 def _global_prune(scores: Scores, mask: Mask, fraction: Float[Array, ""]) -> Mask:
-    return _remove(scores, mask, _rounded_share(fraction, masks.num_kept(mask)))
+    return _remove(scores, mask, selection.rounded_share(fraction, masks.num_kept(mask)))
 
 
 @jax.jit
@@ -65,7 +50,7 @@ def _layerwise_prune(scores: Scores, mask: Mask, fraction: Float[Array, ""]) -> 
 @jax.jit
 def _prune_to_sparsity(scores: Scores, mask: Mask, sparsity: Float[Array, ""]) -> Mask:
     size = masks.num_prunable(mask)
-    target = _rounded_share(sparsity, jnp.int32(size))
+    target = selection.rounded_share(sparsity, jnp.int32(size))
     return _remove(scores, mask, jnp.maximum(target - (size - masks.num_kept(mask)), 0))
 
 

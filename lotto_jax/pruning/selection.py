@@ -7,6 +7,7 @@ are. Ties at the threshold are broken by position.
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -14,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from lotto_jax.pruning.masks import count_true
 
+DECIMALS = 7  # of a fraction: what float32 resolves
 SAMPLE = 4096  # keys sorted to guess where the threshold lies; any value gives the same result
 
 
@@ -115,6 +117,18 @@ def _first_positions(tied: list[Array], needed: Int[Array, ""]) -> Int[Array, ""
     # Nothing needed is the common case (no ties at the threshold) and costs no pass at all.
     start = jnp.int32(0), jnp.where(needed > 0, jnp.int32(size), jnp.int32(0))
     return lax.while_loop(lambda b: b[0] < b[1], halve, start)[0]
+
+
+def rounded_share(fraction: Float[Array, ""], count: Int[Array, ""]) -> Int[Array, ""]:
+    """round(fraction * count), half to even, exact for counts up to 2**31 though no 64-bit type may be enabled.
+
+    A float32 fraction is read as the decimal number it stands for: 0.1 is 0.1, not 0.100000001.
+    """
+    with jax.enable_x64(True):
+        # Behind the barrier XLA sees no constants, and keeps the division and the product as they are rounded.
+        scale, wide = lax.optimization_barrier((jnp.float64(10**DECIMALS), count.astype(jnp.float64)))
+        decimal = lax.optimization_barrier(jnp.rint(fraction.astype(jnp.float64) * scale) / scale)
+        return jnp.rint(decimal * wide).astype(jnp.int32)
 
 
 def lowest(

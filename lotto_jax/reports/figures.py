@@ -137,8 +137,10 @@ def training_curves(log: list[dict[str, Any]], name: str, path: Path) -> list[Pa
             panel.plot(steps, [np.mean(curve[s]) for s in steps], color=color, linewidth=1.2, label=label)
         panel.set_title(f"{arm} tickets", fontsize=10)
         panel.set_xlabel("step")
-        panel.set_yscale("log")
         panel.grid(alpha=0.25)
+    shown = [value for curve in groups.values() for values in curve.values() for value in values]
+    if min(shown) > 0:  # Wasserstein and hinge losses may be negative
+        axes[0].set_yscale("log")
     axes[0].set_ylabel(f"training {_label(name)}")
     axes[1].legend(fontsize=8, frameon=False, title="sparsity", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _save(figure, path)
@@ -151,7 +153,7 @@ def _shades(count: int) -> list[Any]:
 
 
 def mask_distances(history: dict[str, np.ndarray], early_bird: dict[str, Any], path: Path) -> list[Path]:
-    """Distances of channel masks during a search: to the mask before over training, and between all pairs.
+    """Distances of channel masks during a search: within the look-back window over training, and between all pairs.
 
     Left, a line for each compression, the mean over seeds; right, the first seed at the middle compression (the overlap
     figure of You et al. 2020).
@@ -164,14 +166,17 @@ def mask_distances(history: dict[str, np.ndarray], early_bird: dict[str, Any], p
     steps = sorted(int(name) for name in history if name != "channels")
     count = int(history["channels"])
     masks = np.stack([np.unpackbits(history[str(step)], axis=-1, count=count) for step in steps])
-    to_last = np.mean(masks[1:] != masks[:-1], axis=-1).mean(1)  # [steps - 1, compressions]
+    window = early_bird["lookback"] - 1
+    farthest = np.stack(  # [steps - 1, seeds, compressions]
+        [np.mean(masks[max(0, i - window) : i] != masks[i], axis=-1).max(0) for i in range(1, len(masks))]
+    ).mean(1)
     figure = Figure(figsize=(9.5, 3.8))
     lines, matrix = figure.subplots(1, 2, gridspec_kw={"wspace": 0.3})
     compressions = early_bird["compressions"]
-    for color, compression, line in zip(_shades(len(compressions)), compressions, to_last.T, strict=True):
+    for color, compression, line in zip(_shades(len(compressions)), compressions, farthest.T, strict=True):
         lines.plot(steps[1:], line, color=color, marker=".", label=f"{compression:.0%}")
     lines.axhline(early_bird["threshold"], color="black", linewidth=1, linestyle="--", label="threshold")
-    lines.set(xlabel="step", ylabel="distance to the mask before", ylim=(0, None))
+    lines.set(xlabel="step", ylabel="largest distance in the look-back window", ylim=(0, None))
     lines.grid(alpha=0.25)
     lines.legend(fontsize=8, frameon=False, title="channels removed")
     middle = len(compressions) // 2

@@ -28,8 +28,9 @@ at which the winning mean is within the tolerance of the dense mean (the larger 
 TABLE2 = """\
 Mean (± standard deviation) over seeds; in brackets the share of the unpruned network's. Compression is the share of
 channels that early-bird tickets lose, and of weights that the others lose, whose masks save neither storage nor
-operations. FLOPs and seconds are of all the training that a ticket needs, its search included (the pruning itself in
-FLOPs only); seconds are those of one ticket's devices, without compilation."""
+operations. Mixed precision is that of config.early_bird.mixed_precision; float8 is emulated. FLOPs and seconds are of
+all the training that a ticket needs, its search included (the pruning itself in FLOPs only); seconds are those of one
+ticket's devices, without compilation, and of tickets that trained together their common mean, which has no spread."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
@@ -125,6 +126,7 @@ def _write_table2(workdir: Path, results: list[Result], run: dict[str, Any]) -> 
     files = [workdir / "table2.md", workdir / "table2.csv", *files]
     text = [title, "", *_aligned(header, rows), "", *textwrap.wrap(TABLE2, 120)]
     body = [f"<h1>{html.escape(title)}</h1>", _html_table(header, rows), f"<p>{TABLE2}</p>", _embedded(files[-2])]
+    body += [f"<p>{html.escape(f'{metric}: {words}.')}</p>" for metric, words in _measured_with(workdir).items()]
     for part in begun:
         write(workdir / part)
         files.append(workdir / part / "report.html")

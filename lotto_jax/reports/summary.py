@@ -10,8 +10,9 @@ from scipy import stats
 
 from lotto_jax.experiments.run_directory import Result
 
-HIGHER_IS_BETTER = ("accuracy", "inception_score", "precision", "recall")
+HIGHER_IS_BETTER = ("accuracy", "inception_score", "is_", "precision", "recall")
 UNDIRECTED = ("generator_loss", "discriminator_loss", "kl")  # neither high nor low is good
+FOUND = "found_step"  # of an early-bird ticket; -1 where none was found
 COLLAPSED = "collapsed"  # this metric is no result of its own: it says which seeds to leave out
 SIGNIFICANCE = 0.05
 
@@ -58,12 +59,12 @@ def points(results: list[Result], metric: str) -> list[Point]:
     which = lambda r: (r.pruned, r.arm, r.round, r.sparsity, r.seed)  # noqa: E731
     collapsed = {which(r) for r in results if r.metric == COLLAPSED and not r.value < 0.5}
     for r in results:
-        if r.metric == metric:
+        if r.metric == metric and not (metric == FOUND and r.value < 0):
             # Seeds of one one-shot sparsity, or of one round, differ by at most a rounded weight.
             groups[r.pruned, r.arm, r.round, round(r.sparsity, 4)].append(r)
     made = []
     for (pruned, arm, number, _), rs in groups.items():
-        values = tuple(r.value for r in rs if which(r) not in collapsed)
+        values = tuple(r.value for r in rs if which(r) not in collapsed and math.isfinite(r.value))
         made.append(Point(pruned, arm, number, rs[0].sparsity, values, len(rs) - len(values)))
     return made
 

@@ -16,12 +16,21 @@ METHODS = {
     "snip": "SNIP",
     "grasp": "GraSP",
 }
-COSTS = ("weights", "nonzero_weights", "flops", "training_seconds", "compilation_seconds", "found_step")
+COSTS = (
+    "weights",
+    "nonzero_weights",
+    "flops",
+    "training_seconds",
+    "compilation_seconds",
+    "step_memory_mib",
+    "found_step",
+)
 LABELS = {
     "nonzero_weights": "of them not 0",
     "flops": "training FLOPs",
     "training_seconds": "training (s)",
     "compilation_seconds": "compilation (s)",
+    "step_memory_mib": "memory of a step (MiB)",
     "found_step": "found at step",
 }
 
@@ -45,9 +54,8 @@ def rows(results: list[Result]) -> list[Row]:
     """Methods in the order of `METHODS`, each by compression. A collapsed seed has costs, but no quality."""
     found: dict[tuple[str, float], dict[str, summary.Point]] = {}
     trained = [r for r in results if r.metric != summary.COLLAPSED]
-    searched = [r for r in trained if r.metric != "found_step" or r.value >= 0]
     for metric in summary.metrics(results):
-        for point in summary.points(searched if metric in COSTS else results, metric):
+        for point in summary.points(trained if metric in COSTS else results, metric):
             if point.arm in METHODS:
                 found.setdefault((point.arm, round(point.sparsity, 4)), {})[metric] = point
     order = list(METHODS)

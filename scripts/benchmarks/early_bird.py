@@ -3,6 +3,7 @@
 At the paper's width by default; `python -m scripts.benchmarks.early_bird WIDTH COMPRESSION...` takes others.
 """
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -60,17 +61,17 @@ def run(width: int = 64, compressions: tuple[float, ...] = COMPRESSIONS) -> Iter
     )
 
     smaller = compacting.of_any_width(objective)
-    for compression in compressions:
+    for compression, round_to in itertools.product(compressions, (1, 8)):
         mask = pruning.channel_mask(search.scales(state.params), compression)
-        small, _ = compacting.compact(objective, state, mask, batch, fresh=False)
+        small, _ = compacting.compact(objective, state, mask, batch, fresh=False, round_to=round_to)
         step, own_memory = _stepping(smaller, small, batch)
         times = interleaved({"dense": dense, "small": step}, REPEATS)
         saved = 1 - compacting.step_flops(smaller, small, batch) / flops
         ratio = (1 - times["small"] / times["dense"]) / saved
         peer = f"time saved / FLOPs saved ({saved:.1%})"
-        yield Row(
-            f"  {compression:.0%} of the channels removed: train step", 1e3 * times["small"], "ms", peer, ratio, 0.9
-        )
+        name = f"  {compression:.0%} of the channels removed"
+        name += f", widths rounded to {round_to}" if round_to > 1 else ""
+        yield Row(f"{name}: train step", 1e3 * times["small"], "ms", peer, ratio, 0.9)
         yield Row("    memory of the step", own_memory, "MiB", "of the dense step's", own_memory / memory)
 
 

@@ -56,6 +56,13 @@ def test_a_cosine_schedule_falls_from_the_learning_rate_to_zero_at_the_last_step
             {"model": {"name": "dcgan", "depth": 2}, "objective": {"name": "adversarial"}},
             "config.model.depth is not a field of 'dcgan'; it takes",
         ),
+        (
+            {
+                "model": {"name": "dcgan", "width": 4},
+                "objective": {"name": "adversarial", "latent": 3, "gradient_penalty_weight": 10.0},
+            },
+            "needs each image judged by itself; set config.model.batch_norm to False",
+        ),
         ({"objective": {"name": "diffusion"}}, "takes one of adversarial, classification, elbo, reconstruction"),
         ({"objective": {"name": "reconstruction", "beta": 2.0}}, "it takes loss"),
     ],

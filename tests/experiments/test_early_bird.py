@@ -63,6 +63,7 @@ def test_the_ticket_is_found_smaller_and_cheaper(done):
         # Ten of sixteen steps at less than half the cost.
         assert 6 / 16 * dense["flops"] < ticket["flops"] < 11 / 16 * dense["flops"]
         assert ticket.keys() - dense.keys() == {"found_step"}
+        assert 0 < ticket["step_memory_mib"] < dense["step_memory_mib"]
     assert tickets[0]["flops"] < tickets[1]["flops"] < 1.1 * tickets[0]["flops"]  # gradients are unscaled too
     assert tickets[0]["discriminator_loss"] == pytest.approx(tickets[1]["discriminator_loss"], rel=0.1)
     assert tickets[0]["discriminator_loss"] != tickets[1]["discriminator_loss"]
@@ -78,6 +79,21 @@ def test_running_again_changes_nothing_and_the_report_draws_the_search(done):
     assert [file.read_bytes() for file in files] == before
     text = write(done)
     assert "mask_distances.png" in text and "unfinished" not in text and "found_step" in text
+
+
+@pytest.mark.parametrize(("round_to", "multiple"), [(1, 1), (4, 4)])
+def test_emulated_float8_keeps_no_channel_from_going_and_widths_are_rounded(done, round_to, multiple):
+    """Its scales are maxima of whole kernels, which the walk must not see."""
+    settings = config(precision="float8", early_bird__round_to=round_to)
+    dataset = sources.load(**settings.dataset)
+    directory = RunDirectory(done, config())
+    with (
+        contextlib.closing(directory),
+        contextlib.closing(EarlyBirds(settings, dataset, directory, Preemption())) as birds,
+    ):
+        dense, small, compacted = birds.cut(birds.tickets[0], Start(6, True))
+    assert compacting.num_weights(small.params) < compacting.num_weights(dense.params)
+    assert all(int(keep.sum()) % multiple == 0 for keep in compacted.mask.values())
 
 
 @pytest.mark.parametrize("optimizer", ["carried", "fresh"])

@@ -239,9 +239,11 @@ def test_inception_features_are_the_default_where_their_weights_are(plain, class
     shutil.copytree(plain, path)
     evaluate(path, ["frechet", "inception_score", "precision_recall"], samples=1000)
     evaluate(path, ["fd_resnet18", "fid"], classifier_dir, samples=1000)
+    evaluate(path, ["inception_score"], classifier_dir, samples=1000, features="classifier")
     added = {r.metric for r in read_results(path)} - {r.metric for r in read_results(plain)}
-    assert added == {"fid_1k", "inception_score_1k", "precision_1k", "recall_1k", "fd_resnet18_1k"}
-    assert all(r.value >= 1 for r in read_results(path) if r.metric == "inception_score_1k")
+    scores = {"inception_score_1k", "is_resnet18_1k"}
+    assert added == {"fid_1k", "precision_1k", "recall_1k", "fd_resnet18_1k"} | scores
+    assert all(r.value >= 1 for r in read_results(path) if r.metric in scores)
 
 
 def test_too_few_samples_are_warned_of(plain, classifier_dir, tmp_path):

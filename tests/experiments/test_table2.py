@@ -1,14 +1,16 @@
 """Table 2 of a small autoencoder on digits resized to 16x16: its parts, what they cost, and metrics added later."""
 
+import contextlib
 import csv
 import shutil
 
 import pytest
 
-from lotto_jax.experiments import early_bird
+from lotto_jax.data import sources
+from lotto_jax.experiments import early_bird, table2
 from lotto_jax.experiments.evaluate import evaluate
 from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import read_results
+from lotto_jax.experiments.run_directory import RunDirectory, read_results
 from lotto_jax.reports.report import write
 from lotto_jax.training.preemption import Preempted
 from tests import tiny
@@ -90,7 +92,14 @@ def test_metrics_are_added_to_both_parts_whatever_the_width(done, classifier_dir
     measured = [r for r in read_results(done) if r.metric == "accuracy"]
     assert {r.arm for r in measured} == ARMS and all(0 <= r.value <= 1 for r in measured)
     assert {r.round for r in measured if r.arm in ("winning", "snip")} == {2}
-    assert "accuracy" in write(done)
+    assert "accuracy" in write(done) and "resnet18-" in (done / "report.html").read_text()
+    part = done / "imp" / "metrics.json"
+    part.write_text(part.read_text().replace("resnet18-", "resnet18-other-"))
+    with (
+        contextlib.closing(RunDirectory(done, config())) as directory,
+        pytest.raises(ValueError, match=r"accuracy was not measured alike .* --force"),
+    ):
+        table2.combine(config(), sources.load(**config().dataset), directory)
 
 
 def test_an_interrupted_run_is_reported_as_unfinished_and_goes_on(done, tmp_path, monkeypatch):

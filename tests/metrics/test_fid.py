@@ -184,6 +184,9 @@ def test_grayscale_is_replicated_and_said(small, pictures, caplog):
     [
         (np.zeros((2, 3, 8, 8), np.uint8), r"shape \(2, 3, 8, 8\); expected .* \(channels last\)"),
         (np.zeros((2, 8), np.uint8), r"shape \(2, 8\)"),
+        (np.zeros((8, 8, 3), np.uint8), "that of a single image; stack images"),
+        (iter(np.zeros((2, 8, 8, 3), np.uint8)), "that of a single image; stack images"),
+        (iter([np.zeros((64, 8, 8, 3), np.float32), np.full((1, 8, 8, 3), 9.0)]), "found 9 to 9"),
         (np.zeros((2, 8, 8, 3), np.int32), "dtype int32; expected uint8, or float"),
         (np.full((2, 8, 8, 3), 200.0, np.float32), r"must lie in \[-1, 1\], found 200 to 200"),
         (np.full((2, 8, 8, 3), np.nan, np.float32), r"must lie in \[-1, 1\], found nan"),
@@ -202,6 +205,9 @@ def test_bad_folders_are_named(small, pictures, tmp_path):
     (folder / "0001.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"0001\.png cannot be read"):
         statistics(folder, small)
+    (tmp_path / "cut.ppm").write_bytes(b"P6 4 6 255 abc")
+    with pytest.raises(ValueError, match=r"cut\.ppm cannot be read"):
+        images.read_image(tmp_path / "cut.ppm")
     Image.fromarray(pictures[0, :5]).save(folder / "0001.png")
     with pytest.raises(ValueError, match=r"0001\.png is 4x5, but 0000\.png is 4x6"):
         statistics(folder, small)
@@ -222,7 +228,7 @@ def test_inception_without_weights_or_with_an_unknown_resize():
 
 
 def test_commands_print_what_they_did(small, pictures, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(extractors, "inception", lambda path, resize: small)
+    monkeypatch.setattr(extractors, "inception", lambda path, resize, dtype: small)
     parser = argparse.ArgumentParser()
     cli_metrics.add_fid_arguments(parser)
     a, b = write(tmp_path / "a", pictures[:40]), write(tmp_path / "b", pictures[40:])

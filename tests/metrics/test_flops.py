@@ -5,7 +5,11 @@ import numpy as np
 import optax
 import pytest
 
+from lotto_jax.experiments import compacting
 from lotto_jax.metrics import flops
+from lotto_jax.models import dcgan
+from lotto_jax.objectives import adversarial
+from lotto_jax.objectives.state import Batch
 from lotto_jax.pruning import masks
 from tests.pruning.networks import NETWORKS
 
@@ -117,6 +121,14 @@ def test_dcgan_updates_equal_the_hand_count():
     # About 215 epochs of 50,000 images make the paper's 1.12e16.
     assert 1.12e16 / (counted.matmul / batch) / 50_000 == pytest.approx(215, rel=0.02)
     assert flops.count(updates, g, d, z, images).matmul < counted.matmul
+
+
+def test_a_train_step_of_the_package_costs_what_the_hand_count_says():
+    adam = optax.adam(2e-4, b1=0.5)
+    objective = adversarial.make(dcgan.Generator(64), dcgan.Discriminator(64), adam, adam, (32, 32, 3))
+    state = jax.eval_shape(objective.init, jax.random.key(0))
+    batch = Batch(jax.ShapeDtypeStruct((64, 32, 32, 3), jnp.uint8), jax.ShapeDtypeStruct((64,), jnp.int32))
+    assert compacting.step_flops(objective, state, batch) / 64 == pytest.approx(1.04e9, rel=0.02)
 
 
 def test_layers_are_told_apart_forward_and_backward():

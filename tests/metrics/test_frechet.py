@@ -110,6 +110,13 @@ def test_bad_input_is_named(rows, tmp_path):
     frechet.save(tmp_path / "s.npz", g, "inception-a")
     with pytest.raises(ValueError, match=r"s\.npz was made with inception-a, but .* uses inception-b"):
         frechet.load(tmp_path / "s.npz", "inception-b")
+    np.savez(tmp_path / "n.npz", mu=g.mean * np.nan, sigma=g.covariance)
+    with pytest.raises(ValueError, match=r"n\.npz holds numbers that are not finite"):
+        frechet.load(tmp_path / "n.npz")
+    with open(tmp_path / "y.npz", "wb") as file:
+        np.save(file, g.mean)
+    with pytest.raises(ValueError, match=r"y\.npz is not a readable npz file"):
+        frechet.load(tmp_path / "y.npz")
     np.savez(tmp_path / "m.npz", mu=g.mean)
     with pytest.raises(ValueError, match=r"m\.npz has no 'sigma' \(found \['mu'\]\)"):
         frechet.load(tmp_path / "m.npz")

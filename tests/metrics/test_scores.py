@@ -66,6 +66,13 @@ def test_precision_and_recall_know_their_order():
     assert result.precision > 0.9 and result.recall < 0.2
 
 
+def test_inception_score_of_classes_that_no_image_is_of_and_of_broken_logits():
+    logits = np.tile(np.array([[0.0, 0.0, -2000.0]]), (20, 1))
+    assert inception_score(logits) == pytest.approx((1.0, 0.0))
+    with pytest.raises(ValueError, match="not finite"):
+        inception_score(np.where(logits < -1, np.nan, logits))
+
+
 def test_too_few_images_are_refused():
     x = np.zeros((5, 3))
     with pytest.raises(ValueError, match="at least 10 images"):

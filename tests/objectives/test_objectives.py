@@ -63,6 +63,11 @@ def test_a_step_keeps_pruned_entries_at_zero_and_the_structure_of_the_state(name
     evaluated = objective.evaluate(stepped.params, stepped.model_state, batch(), jax.random.key(3))
     assert all(np.isfinite(float(value)) for value in evaluated.values())
     assert ("collapsed" in evaluated) == objective.collapses
+    if objective.collapses:
+        broken = stepped.params | {
+            "discriminator": jax.tree.map(lambda x: x * jnp.nan, stepped.params["discriminator"])
+        }
+        assert objective.evaluate(broken, stepped.model_state, batch(), jax.random.key(3))["collapsed"] == 1
     makers = [make for make in (objective.reconstruct, objective.sample) if make is not None]
     assert makers
     for make in makers:

@@ -124,6 +124,25 @@ def test_defaults_match_torch_fidelity_on_the_same_features():
     )
 
 
+def test_features_and_distance_match_pytorch_fid_at_its_resize(data_dir, checkpoint, monkeypatch, tmp_path):
+    from pytorch_fid import fid_score
+    from pytorch_fid import inception as peer
+
+    monkeypatch.setenv("LOTTO_JAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(peer, "load_state_dict_from_url", lambda *_, **__: torch.load(checkpoint, weights_only=True))
+    network = peer.InceptionV3([peer.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
+    ours = extractors.inception(weights.convert(checkpoint, tmp_path / "random.safetensors"), "pytorch")
+    both = images(data_dir, "cifar10", 64)
+    with torch.no_grad():
+        theirs = network(torch.from_numpy(both.transpose(0, 3, 1, 2).copy()).float() / 255)[0][:, :, 0, 0].numpy()
+    found = extractors.features(both, ours)["2048"]
+    np.testing.assert_allclose(found, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
+    halves = [theirs[:32].astype(np.float64), theirs[32:].astype(np.float64)]
+    moments = [value for half in halves for value in (half.mean(0), np.cov(half, rowvar=False))]
+    expected = fid_score.calculate_frechet_distance(*moments)
+    assert metrics.fid(both[:32], both[32:], ours) == pytest.approx(expected, rel=1e-3)
+
+
 @pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated:DeprecationWarning")
 def test_distance_matches_pytorch_fid_on_the_same_statistics(tmp_path):
     from pytorch_fid.fid_score import calculate_frechet_distance

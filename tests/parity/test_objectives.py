@@ -7,6 +7,7 @@ import optax
 import pytest
 import torch
 
+from lotto_jax.experiments import build
 from lotto_jax.models import autoencoder, dcgan, resnet_gan, sngan, vae
 from lotto_jax.objectives import adversarial, elbo, reconstruction
 from lotto_jax.objectives.state import Batch
@@ -59,6 +60,22 @@ def assert_gradients_close(model, opt_state):
     for name, parameter, moment in networks.parameters(model, opt_state[0].mu):
         scale = max(float(parameter.grad.abs().max()), 1e-2 * overall)
         assert float((parameter.grad - 2 * moment).abs().max()) <= 1e-4 * scale, name
+
+
+def test_rmsprop_is_that_of_pytorch_at_the_size_of_a_wgans_gradients():
+    gradients = np.random.default_rng(0).normal(0, 1e-6, (20, 50)).astype(np.float32)
+    ours = build.OPTIMIZERS["rmsprop"](5e-5)
+    theirs = torch.zeros(50, requires_grad=True)
+    optimizer = torch.optim.RMSprop([theirs], 5e-5)
+    params = jnp.zeros(50)
+    state = ours.init(params)
+    for gradient in gradients:
+        updates, state = ours.update(jnp.asarray(gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        theirs.grad = torch.tensor(gradient)
+        optimizer.step()
+    np.testing.assert_allclose(params, theirs.detach().numpy(), rtol=1e-4)
+    assert float(jnp.min(jnp.abs(params))) > 1e-6  # steps are of the size of the rate, however small gradients are
 
 
 def half_mask(params):
@@ -162,6 +179,13 @@ GANS = {
         lambda: dcgan.Discriminator(4),
         lambda: twins.Discriminator(4),
         {"critic_steps": 2, "weight_clip": 0.03},
+    ),
+    "wgan with one critic step": (
+        "wasserstein",
+        dcgan,
+        lambda: dcgan.Discriminator(4),
+        lambda: twins.Discriminator(4),
+        {"weight_clip": 0.03},
     ),
     "wgan with gradient penalty": (
         "wasserstein",

@@ -52,7 +52,13 @@ def test_every_layer_keeps_the_minimum_and_the_count_stays_exact(sizes, seed, mi
     fraction = share * removable / total
     mask = channels.channel_mask(scales, fraction, minimum=minimum)
     assert all(m.sum() >= min(minimum, m.size) for m in mask.values())
-    assert (~flat(mask)).sum() == round(total * fraction)
+    assert (~flat(mask)).sum() == round(total * round(fraction, 7))
+
+
+@pytest.mark.parametrize(("count", "fraction", "removed"), [(50, 0.59, 30), (95, 0.3, 28), (1000, 0.0355, 36)])
+def test_a_product_that_ends_in_a_half_is_rounded_to_even(count, fraction, removed):
+    mask = channels.channel_mask(random_scales(0, (count,)), fraction)
+    assert (~flat(mask)).sum() == removed
 
 
 def test_the_published_rule_removes_one_more():

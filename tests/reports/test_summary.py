@@ -97,6 +97,12 @@ def test_an_arm_without_spread_is_compared_all_the_same():
     assert summary.winning(dense, "accuracy", "both").sparsity == pytest.approx(0.2)
 
 
+def test_a_search_that_found_nothing_has_no_step():
+    found = rows("early_bird", 1, 0.5, (273.0, -1.0), metric="found_step")
+    (point,) = summary.points(found, "found_step")
+    assert point.values == (273.0,)
+
+
 def test_the_spread_is_the_sample_standard_deviation():
     values = (1.0, 2.0, 4.0)
     point = summary.Point("both", "winning", 1, 0.2, values)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from ml_collections import ConfigDict
 from safetensors.numpy import save
+from tqdm import tqdm
 
 from lotto_jax import config as configuration
 from lotto_jax import pruning
@@ -132,6 +133,9 @@ class Search:
                 chosen = [i for i, t in enumerate(previous.tickets) if (t.pruned, t.arm) == (pruned, "winning")]
                 params, mask = take(previous.params, jnp.asarray(chosen)), self._mask(previous, chosen, pruned)
             mask = _prune(params, mask, jnp.float32(self.config.imp.fraction))
+            if empty := _emptied(mask):
+                names = f"{', '.join(empty[:3])}{f' and {len(empty) - 3} more' if len(empty) > 3 else ''}"
+                tqdm.write(f"Round {r}, {pruned} pruned: no weight is left in {names} of some seed.")
             for arm in self.config.imp.arms:
                 salt = 1 + (r - 1) * len(self.config.imp.pruned) + j
                 if arm == "random":
@@ -371,6 +375,18 @@ def _whole_mask(mask: pruning.Mask, full: pruning.Mask) -> pruning.Mask:
 def _removed(mask: pruning.Mask) -> Array:
     """Pruned entries of every ticket."""
     return jax.vmap(lambda m: pruning.num_prunable(m) - pruning.num_kept(m))(mask)
+
+
+@jax.jit
+def _left_everywhere(mask: pruning.Mask) -> PyTree:
+    """For every leaf, whether each ticket has an entry left."""
+    return jax.tree.map(lambda m: jnp.all(jnp.any(m.reshape(m.shape[0], -1), axis=1)), mask)
+
+
+def _emptied(mask: pruning.Mask) -> list[str]:
+    """Kernels of which some ticket has nothing left, so that no signal passes (layer collapse; Tanaka et al. 2020)."""
+    left = jax.device_get(_left_everywhere(mask))
+    return [pruning.path_name(path) for path, kept in jax.tree_util.tree_leaves_with_path(left) if not kept]
 
 
 @jax.jit

@@ -263,3 +263,10 @@ def test_a_bad_field_is_one_clear_sentence(tmp_path, field, value, message):
     with pytest.raises(ValueError, match=message) as error:
         run(tiny.config(**{field: value}), tmp_path / "run")
     assert "\n" not in str(error.value)
+
+
+def test_a_layer_without_weights_is_named(tmp_path, capsys):
+    """Of what one weight in a thousand makes, some layer has none."""
+    optimizer = {"name": "sgd", "learning_rate": 1e-9}
+    run(tiny.config(imp__rounds=1, imp__fraction=0.999, optimizer=optimizer), tmp_path / "run")
+    assert "Round 1, both pruned: no weight is left in" in capsys.readouterr().out

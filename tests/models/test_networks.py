@@ -43,7 +43,7 @@ TABLE = {
 def test_parameter_counts_are_the_papers(name):
     millions, networks = TABLE[name]
     total = sum(count(shapes(model, *args)) for model, args in networks(32))
-    assert total == pytest.approx(millions * 1e6, rel=0.03 if millions > 0.2 else 0.05)  # "0.2M" has one digit
+    assert total == pytest.approx(millions * 1e6, rel=0.03)
 
 
 @pytest.mark.parametrize("name", [n for n in TABLE if n != "linear autoencoder"])

@@ -27,9 +27,6 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
       Preempted: if SIGTERM came; the state is saved.
     """
     configuration.validate(config)
-    given_images = {key: config.dataset[key] for key in ("name", "data_dir")}
-    shape = sources.image_shape(**given_images, image_size=config.dataset.image_size)
-    build.objective(config, shape, sources.classes(**given_images))  # a wrong field is told before data are decoded
     dataset = sources.load(**config.dataset)
     given = preemption or Preemption()
     root = Path(workdir)

@@ -81,17 +81,21 @@ def test_running_again_changes_nothing_and_the_report_draws_the_search(done):
     assert "mask_distances.png" in text and "unfinished" not in text and "found_step" in text
 
 
+def cut(done, settings):
+    """The first ticket of a finished search, as other settings cut it."""
+    directory = RunDirectory(done, config())
+    with (
+        contextlib.closing(directory),
+        contextlib.closing(EarlyBirds(settings, sources.load(**settings.dataset), directory, Preemption())) as birds,
+    ):
+        return birds.cut(birds.tickets[0], Start(6, True))
+
+
 @pytest.mark.parametrize(("round_to", "multiple"), [(1, 1), (4, 4)])
 def test_emulated_float8_keeps_no_channel_from_going_and_widths_are_rounded(done, round_to, multiple):
     """Its scales are maxima of whole kernels, which the walk must not see."""
     settings = config(precision="float8", early_bird__round_to=round_to)
-    dataset = sources.load(**settings.dataset)
-    directory = RunDirectory(done, config())
-    with (
-        contextlib.closing(directory),
-        contextlib.closing(EarlyBirds(settings, dataset, directory, Preemption())) as birds,
-    ):
-        dense, small, compacted = birds.cut(birds.tickets[0], Start(6, True))
+    dense, small, compacted = cut(done, settings)
     assert compacting.num_weights(small.params) < compacting.num_weights(dense.params)
     assert all(int(keep.sum()) % multiple == 0 for keep in compacted.mask.values())
 
@@ -99,13 +103,8 @@ def test_emulated_float8_keeps_no_channel_from_going_and_widths_are_rounded(done
 @pytest.mark.parametrize("optimizer", ["carried", "fresh"])
 def test_the_compacted_start_computes_what_the_masked_network_computes(done, optimizer):
     settings = config(early_bird__optimizer=optimizer)
+    dense, small, compacted = cut(done, settings)
     dataset = sources.load(**settings.dataset)
-    directory = RunDirectory(done, config())
-    with (
-        contextlib.closing(directory),
-        contextlib.closing(EarlyBirds(settings, dataset, directory, Preemption())) as birds,
-    ):
-        dense, small, compacted = birds.cut(birds.tickets[0], Start(6, True))
     assert not compacted.left
     kept = sum(int(keep.sum()) for keep in compacted.mask.values())
     assert kept == round(0.5 * sum(keep.size for keep in compacted.mask.values()))

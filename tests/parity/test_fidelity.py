@@ -124,6 +124,7 @@ def test_defaults_match_torch_fidelity_on_the_same_features():
     )
 
 
+@pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated:DeprecationWarning")
 def test_features_and_distance_match_pytorch_fid_at_its_resize(data_dir, checkpoint, monkeypatch, tmp_path):
     from pytorch_fid import fid_score
     from pytorch_fid import inception as peer
@@ -140,7 +141,8 @@ def test_features_and_distance_match_pytorch_fid_at_its_resize(data_dir, checkpo
     halves = [theirs[:32].astype(np.float64), theirs[32:].astype(np.float64)]
     moments = [value for half in halves for value in (half.mean(0), np.cov(half, rowvar=False))]
     expected = fid_score.calculate_frechet_distance(*moments)
-    assert metrics.fid(both[:32], both[32:], ours) == pytest.approx(expected, rel=1e-3)
+    with pytest.warns(UserWarning, match="fewer than the 2048 features"):
+        assert metrics.fid(both[:32], both[32:], ours) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:The `disp` argument is deprecated:DeprecationWarning")

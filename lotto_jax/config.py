@@ -68,7 +68,7 @@ def default() -> ConfigDict:
 
     config.metrics = ConfigDict()  # beside the objective's own; `lotto-jax evaluate` adds them to a run later
     config.metrics.names = ()  # accuracy, frechet, fid, fd_resnet18, inception_score, kid, precision_recall
-    config.metrics.features = "auto"  # of frechet, kid, precision_recall: inception, classifier; auto: what there is
+    config.metrics.features = "auto"  # of all but accuracy: inception, classifier; auto: what there is
     config.metrics.classifier = ""  # run directory of a classifier of the same images (configs/resnet18_*.py)
     config.metrics.samples = 10_000  # a ticket, for all but accuracy; part of the metric's name: fid_10k
     config.metrics.every = 1  # rounds between measurements; the last one, one-shot and early-bird tickets always

@@ -125,12 +125,14 @@ def objective(
         slim = config.experiment == "early_bird" and config.early_bird.slimming
         return detection.slimmed(made, config.early_bird.slimming) if slim else made
 
-    if config.objective.get("gradient_penalty_weight") and config.model.get("batch_norm", True):
+    fields = _fields("model", config.model, *network.parts)
+    goals = _fields("objective", config.objective, make)
+    normalized = "batch_norm" in _parameters(network.parts[-1]) and fields.get("batch_norm", True)
+    if normalized and goals.get("gradient_penalty_weight"):
         raise ValueError(
             "config.objective.gradient_penalty_weight needs each image judged by itself; set "
-            "config.model.batch_norm to False, for networks that have this field."
+            "config.model.batch_norm to False."
         )
-    fields = _fields("model", config.model, *network.parts)
     dtype = jnp.dtype("bfloat16" if config.precision == "float8" else config.precision)
     fields |= {"image_size": image_shape[0], "channels": image_shape[2], "dtype": dtype}
     if classes is not None:
@@ -140,5 +142,5 @@ def objective(
     parts = [part(**{k: v for k, v in fields.items() if k in _parameters(part)}) for part in network.parts]
     # The second part of a GAN is its discriminator.
     optimizers = [optimizer(config.objective.get("critic_steps", 1) if i else 1) for i in range(len(parts))]
-    made = make(*parts, *optimizers, image_shape, **_fields("objective", config.objective, make))
+    made = make(*parts, *optimizers, image_shape, **goals)
     return made.wrapped(float8.emulated) if config.precision == "float8" else made

@@ -1,9 +1,11 @@
 """From a trained state and a channel mask to a smaller train state, and what a train step of either costs."""
 
+import math
 from typing import Any
 
 import jax
 import numpy as np
+from jax.stages import Compiled
 from jaxtyping import Array, Key, PyTree
 
 from lotto_jax import pruning
@@ -71,7 +73,14 @@ def step_memory(objective: Objective, state: TrainState, batch: Batch) -> float:
     mask = jax.eval_shape(pruning.ones, state.params)
     # A function of its own: the plain form of the layers may be traced for the other.
     step = jax.jit(lambda *inputs: objective.step(*inputs), donate_argnums=0)
-    plan: Any = step.lower(state, mask, batch, state.key).compile().memory_analysis()
+    return memory(step.lower(state, mask, batch, state.key).compile())
+
+
+def memory(compiled: Compiled) -> float:
+    """MiB that a compiled program needs at most; NaN where the backend does not tell."""
+    plan: Any = compiled.memory_analysis()
+    if plan is None:
+        return math.nan
     taken = plan.argument_size_in_bytes + plan.temp_size_in_bytes + plan.output_size_in_bytes
     return (taken - plan.alias_size_in_bytes) / 2**20
 

@@ -4,10 +4,11 @@ Phase 0 trains the dense network of every seed and takes a channel mask for ever
 inside the compiled loop. Where a mask has settled, the state of that step is kept. Every later phase trains one ticket:
 it removes the masked channels from the state that was kept, and trains what is left on to the last step.
 
-In results.csv the sparsity of a ticket is its compression, the share of channels removed. Beside the metrics of the
-objective are `weights` (all params left), `flops` and `training_seconds` (of the dense steps up to where it was found,
-the looks, and its own steps; without evaluation, compaction and, but for runs of a few steps, compilation, which is
-`compilation_seconds`), `step_memory_mib` (the most that a step of the ticket needs), and `found_step`.
+In results.csv the sparsity of a ticket is its compression, the share of channels to remove; `channels_removed` is the
+share that is, which is less where `round_to` keeps some. Beside the metrics of the objective are `weights` (all params
+left), `flops` and `training_seconds` (of the dense steps up to where it was found, the looks, and its own steps,
+without evaluation, compaction and, but for runs of a few steps, compilation, which is `compilation_seconds`),
+`step_memory_mib` (the most that a step of the first seed's ticket needs), and `found_step`.
 
 The metrics of `config.metrics` are measured in the precision of the run, for tickets of mixed precision too.
 
@@ -277,9 +278,11 @@ class EarlyBirds:
                 "flops": cost[0] * before + cost[1] * after + self._looking(dense) * (before // self.search.interval),
                 "training_seconds": search["seconds"] * before + trainer.step_seconds * after,
                 "compilation_seconds": search["compilation_seconds"] + trainer.compilation_seconds,
-                "step_memory_mib": compacting.step_memory(objective, small, self.batch),
+                "channels_removed": 1 - np.mean(np.concatenate([*compacted.mask.values()])),
                 "found_step": step,
             }
+            if ticket.seed == self.seeds[0]:  # a compilation, of networks that are nearly the same
+                metrics["step_memory_mib"] = compacting.step_memory(objective, small, self.batch)
             self._report(ticket, metrics)
             provenance = {
                 "name": ticket.name,

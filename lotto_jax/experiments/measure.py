@@ -113,6 +113,11 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
             )
         judge = classifier.load(config.metrics.classifier)
         judge.check(dataset.name, dataset.image_shape)
+    if "inception_score" in kinds["classifier"] and dataset.train.label.ndim > 1:
+        raise ValueError(
+            f"config.metrics.names holds 'inception_score', but the classifier of {dataset.name} tells attributes, not "
+            "classes, and there are no Inception weights in use; leave it out."
+        )
     found = []
     if kinds["inception"]:
         found.append(Features(extractors.inception(), tuple(kinds["inception"])))

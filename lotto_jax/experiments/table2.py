@@ -48,10 +48,11 @@ def combine(config: ConfigDict, dataset: Dataset, directory: RunDirectory) -> No
     for part in PARTS:
         file = directory.path / part / "metrics.json"
         for metric, entry in json.loads(file.read_text()).items() if file.exists() else ():
-            if provenance.setdefault(metric, entry) != entry:
+            other = provenance.setdefault(metric, entry)
+            if any(entry[field] != other[field] for field in (entry.keys() & other.keys()) - {"classifier"}):
                 raise ValueError(
-                    f"{metric} was not measured alike in the parts of {directory.path}; measure it again in both: "
-                    f"`lotto-jax evaluate --workdir={directory.path} --force`."
+                    f"{metric} was not measured alike in the parts of {directory.path}; "
+                    f"`lotto-jax evaluate --workdir={directory.path} --metrics=... --force` measures it again in both."
                 )
     write_atomically(directory.path / "metrics.json", json.dumps(provenance, indent=2) + "\n")
     directory.replace_results([*rows, *(r for part in PARTS for r in read_results(directory.path / part))])

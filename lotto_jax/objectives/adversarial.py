@@ -97,8 +97,8 @@ def make(
     on as many new fakes, then one of the generator, through the new discriminator, on the last fakes. Images
     are scaled to [-1, 1]. Metrics of a step (of its last part) and of `evaluate`: `generator_loss`,
     `discriminator_loss`. A GAN can break down without the run being at fault: an update whose gradients are
-    not finite is skipped, and `evaluate` has `collapsed`, which is 1 where the samples of a batch are not
-    finite or differ by less than a gray level.
+    not finite is skipped, and `evaluate` has `collapsed`, which is 1 where a loss or the samples of a batch
+    are not finite, or the samples differ by less than a gray level.
 
     Args:
       generator: `(z, train) -> images in [-1, 1]`.

@@ -45,7 +45,7 @@ def _sparsity_axis(axes: Axes, sparsities: list[float], limit: float) -> None:
     chosen: list[float] = []
     span = _position(max(sparsities), limit) or 1.0
     for s in sorted(set(sparsities)):
-        if not chosen or _position(s, limit) - _position(chosen[-1], limit) > span / 9:
+        if not chosen or _position(s, limit) - _position(chosen[-1], limit) > span / 7:
             chosen.append(s)
     axes.set_xticks([_position(s, limit) for s in chosen], [f"{100 * s:.3g}" for s in chosen])
     axes.set_xlabel("sparsity of the network (%)")
@@ -64,43 +64,70 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
     figure = Figure(figsize=(2.2 + 4.8 * len(choices), 4.2))
     panels = figure.subplots(1, len(choices), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.05})[0]
     for axes, pruned in zip(panels, choices, strict=True):
-        here = [p for p in points if p.pruned == pruned and p.arm != "dense"]
-        limit = _limit([p for p in here if p.arm == "winning"])
-        for dense in (p for p in points if p.arm == "dense"):
-            band = dense.mean - dense.std, dense.mean + dense.std
-            axes.axhline(dense.mean, color="black", linewidth=1, label="dense")
-            axes.axhspan(*band, color="black", alpha=0.12, linewidth=0, label="dense, one std")
-        for arm in dict.fromkeys(p.arm for p in here):
-            line = sorted((p for p in here if p.arm == arm), key=lambda p: p.sparsity)
-            axes.errorbar(
-                [_position(p.sparsity, limit) for p in line],
-                [p.mean for p in line],
-                [p.std for p in line],
-                color=COLORS.get(arm, "tab:purple"),
-                linestyle="-" if arm == "winning" else "--",
-                marker=MARKERS.get(arm, "o"),
-                markersize=4,
-                linewidth=1.4,
-                capsize=2,
-                label=_label(arm),
-            )
-        for win in wins:
-            if win.pruned == pruned and win.sparsity is not None:
-                last = max(p.sparsity for p in here)
-                _mark(axes, win.sparsity, limit, 2 * _position(win.sparsity, limit) < _position(last, limit))
-        _sparsity_axis(axes, [p.sparsity for p in here if p.arm == "winning"], limit)
+        _panel(axes, points, pruned, [win for win in wins if win.pruned == pruned])
         if len(choices) > 1:
             axes.set_title(f"{pruned} pruned", fontsize=10)
-        axes.grid(alpha=0.25)
+    panels[0].set_ylabel(_label(metric))
+    figure.suptitle(title, fontsize=10)
+    _legend(panels[0], panels[-1])  # one-shot tickets are of the first choice only
+    return _save(figure, path)
+
+
+def of_runs(runs: dict[str, tuple[str, list[Point], Winning | None]], path: Path) -> list[Path]:
+    """A panel like those of `against_sparsity` for each of several runs: metric, its points and its win, by title."""
+    columns = min(4, len(runs))
+    figure = Figure(figsize=(1.5 + 3.6 * columns, 3.3 * math.ceil(len(runs) / columns)))
+    grid = figure.subplots(
+        math.ceil(len(runs) / columns), columns, squeeze=False, gridspec_kw={"wspace": 0.32, "hspace": 0.5}
+    )
+    for axes, (title, (metric, points, win)) in zip(grid.flat, runs.items(), strict=False):
+        _panel(axes, points, next(p.pruned for p in points if p.arm == "winning"), [] if win is None else [win])
+        axes.set_title(title, fontsize=10)
+        axes.set_ylabel(_label(metric), fontsize=9)
+    for axes in grid.flat[len(runs) :]:
+        axes.set_axis_off()
+    _legend(grid[0, 0], grid[0, -1])
+    return _save(figure, path)
+
+
+def _panel(axes: Axes, points: list[Point], pruned: str, wins: list[Winning]) -> None:
+    """One choice of components: the dense network, a line for every arm, and the winning sparsity."""
+    here = [p for p in points if p.pruned == pruned and p.arm != "dense"]
+    limit = _limit([p for p in here if p.arm == "winning"])
+    for dense in (p for p in points if p.arm == "dense"):
+        band = dense.mean - dense.std, dense.mean + dense.std
+        axes.axhline(dense.mean, color="black", linewidth=1, label="dense")
+        axes.axhspan(*band, color="black", alpha=0.12, linewidth=0, label="dense, one std")
+    for arm in dict.fromkeys(p.arm for p in here):
+        line = sorted((p for p in here if p.arm == arm), key=lambda p: p.sparsity)
+        axes.errorbar(
+            [_position(p.sparsity, limit) for p in line],
+            [p.mean for p in line],
+            [p.std for p in line],
+            color=COLORS.get(arm, "tab:purple"),
+            linestyle="-" if arm == "winning" else "--",
+            marker=MARKERS.get(arm, "o"),
+            markersize=4,
+            linewidth=1.4,
+            capsize=2,
+            label=_label(arm),
+        )
+    ends = [_position(s(p.sparsity for p in here), limit) for s in (min, max)]
+    for win in wins:
+        if win.sparsity is not None:
+            _mark(axes, win.sparsity, limit, 2 * _position(win.sparsity, limit) < sum(ends))
+    _sparsity_axis(axes, [p.sparsity for p in here if p.arm == "winning"], limit)
+    axes.grid(alpha=0.25)
     # Seeds of a very sparse random arm and one-shot tickets can lie far off; the axis follows the means of the others.
     means = [p.mean for p in points if p.values and p.arm != "one_shot"] or [0.0]
     span = max(means) - min(means) or abs(means[0]) or 1.0  # all may be the same
-    panels[0].set_ylim(min(means) - 0.08 * span, max(means) + 0.15 * span)
-    panels[0].set_ylabel(_label(metric))
-    figure.suptitle(title, fontsize=10)
-    handles, labels = panels[0].get_legend_handles_labels()  # one-shot tickets are of the first choice only
-    panels[-1].legend(handles, labels, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _save(figure, path)
+    axes.set_ylim(min(means) - 0.08 * span, max(means) + 0.15 * span)
+
+
+def _legend(source: Axes, beside: Axes) -> None:
+    """The lines of one panel, explained to the right of another."""
+    handles, labels = source.get_legend_handles_labels()
+    beside.legend(handles, labels, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _mark(axes: Axes, sparsity: float, limit: float, left: bool) -> None:
@@ -114,6 +141,7 @@ def _mark(axes: Axes, sparsity: float, limit: float, left: bool) -> None:
         va="top",
         xytext=(6 if left else -6, 0),
         textcoords="offset points",
+        fontsize=9,
     )
 
 

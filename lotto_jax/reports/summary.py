@@ -18,7 +18,7 @@ SIGNIFICANCE = 0.05
 
 
 class Point(NamedTuple):
-    """One arm at one sparsity: a measurement for every seed that did not collapse, and the number of those that did."""
+    """One arm at one sparsity: measurements of seeds, and how many seeds have none, for the reason `lost`."""
 
     pruned: str
     arm: str
@@ -26,10 +26,11 @@ class Point(NamedTuple):
     sparsity: float
     values: tuple[float, ...]
     collapsed: int = 0
+    lost: str = COLLAPSED
 
     @property
     def mean(self) -> float:
-        """Mean over seeds; NaN if all collapsed."""
+        """Mean over seeds; NaN if none has a value."""
         return statistics.fmean(self.values) if self.values else math.nan
 
     @property
@@ -59,13 +60,15 @@ def points(results: list[Result], metric: str) -> list[Point]:
     which = lambda r: (r.pruned, r.arm, r.round, r.sparsity, r.seed)  # noqa: E731
     collapsed = {which(r) for r in results if r.metric == COLLAPSED and not r.value < 0.5}
     for r in results:
-        if r.metric == metric and not (metric == FOUND and r.value < 0):
+        if r.metric == metric:
             # Seeds of one one-shot sparsity, or of one round, differ by at most a rounded weight.
             groups[r.pruned, r.arm, r.round, round(r.sparsity, 4)].append(r)
     made = []
     for (pruned, arm, number, _), rs in groups.items():
-        values = tuple(r.value for r in rs if which(r) not in collapsed and math.isfinite(r.value))
-        made.append(Point(pruned, arm, number, rs[0].sparsity, values, len(rs) - len(values)))
+        usable = (r.value for r in rs if which(r) not in collapsed and math.isfinite(r.value))
+        values = tuple(value for value in usable if metric != FOUND or value >= 0)
+        lost = "not found" if metric == FOUND else COLLAPSED
+        made.append(Point(pruned, arm, number, rs[0].sparsity, values, len(rs) - len(values), lost))
     return made
 
 
@@ -129,7 +132,7 @@ def table(points: list[Point]) -> tuple[list[str], list[list[str]]]:
 
 def cell(point: Point) -> str:
     """`mean ± std` with two digits of the standard deviation, and how many seeds are left out."""
-    lost = f"{point.collapsed} of {len(point.values) + point.collapsed} collapsed" if point.collapsed else ""
+    lost = f"{point.collapsed} of {len(point.values) + point.collapsed} {point.lost}" if point.collapsed else ""
     if not point.values:
         return lost
     if point.std:

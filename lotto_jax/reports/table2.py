@@ -23,6 +23,7 @@ COSTS = (
     "training_seconds",
     "compilation_seconds",
     "step_memory_mib",
+    "channels_removed",
     "found_step",
 )
 LABELS = {
@@ -31,6 +32,7 @@ LABELS = {
     "training_seconds": "training (s)",
     "compilation_seconds": "compilation (s)",
     "step_memory_mib": "memory of a step (MiB)",
+    "channels_removed": "channels removed",
     "found_step": "found at step",
 }
 
@@ -104,12 +106,9 @@ def table(results: list[Result]) -> tuple[list[str], list[list[str]]]:
 
 def _found(row: Row) -> str:
     """The mean step, and how many seeds found no ticket; nothing for methods that do not search."""
-    if not row.method.startswith(METHODS["early_bird"]):
-        return ""
-    found = len(row.points["found_step"].values) if "found_step" in row.points else 0
-    lost = len(row.points["weights"].values) - found
-    mean = f"{row.mean('found_step'):.0f}" if found else ""
-    return " ".join(text for text in (mean, f"({lost} not found)" if lost else "") if text)
+    point = row.points.get(summary.FOUND, NOTHING)
+    mean = f"{point.mean:.0f}" if point.values else ""
+    return " ".join(text for text in (mean, f"({point.collapsed} not found)" if point.collapsed else "") if text)
 
 
 def as_markdown(header: list[str], lines: list[list[str]]) -> str:

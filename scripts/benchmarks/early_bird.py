@@ -6,7 +6,6 @@ At the paper's width by default; `python -m scripts.benchmarks.early_bird WIDTH 
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +27,13 @@ def _stepping(objective: Objective, state: TrainState, batch: Batch) -> tuple[Ca
     """A call that makes a train step under an all-True mask, and the MiB that it needs at most."""
     mask, key = pruning.ones(state.params), jax.random.key(2)
     step = jax.jit(objective.step, donate_argnums=0).lower(state, mask, batch, key).compile()
-    memory: Any = step.memory_analysis()
-    taken = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes
     current = [jax.tree.map(jnp.copy, state)]
 
     def call() -> object:
         current[0], metrics = step(current[0], mask, batch, key)
         return jax.block_until_ready((current[0], metrics))
 
-    return call, (taken - memory.alias_size_in_bytes) / 2**20
+    return call, compacting.memory(step)
 
 
 def run(width: int = 64, compressions: tuple[float, ...] = COMPRESSIONS) -> Iterator[Row]:

@@ -27,6 +27,14 @@ def test_a_network_is_built_by_name_for_the_images_at_hand(name):
     assert jax.tree.structure(kept) == jax.tree.structure(state.params)
 
 
+def test_a_critic_without_batch_norm_takes_a_gradient_penalty():
+    chosen = tiny.config(
+        model={"name": "sngan", "width": 8},
+        objective={"name": "adversarial", "latent": 3, "gradient_penalty_weight": 10.0},
+    )
+    assert build.objective(chosen, CIFAR).components == ("generator", "discriminator")
+
+
 def test_a_cosine_schedule_falls_from_the_learning_rate_to_zero_at_the_last_step():
     fields = {"optimizer": {"name": "sgd", "learning_rate": 0.1}}
     constant = build.objective(tiny.config(**fields), (8, 8, 1), steps=4)

@@ -62,7 +62,8 @@ def test_the_ticket_is_found_smaller_and_cheaper(done):
         assert ticket["training_seconds"] > 0 and np.isfinite(list(ticket.values())).all()
         # Ten of sixteen steps at less than half the cost.
         assert 6 / 16 * dense["flops"] < ticket["flops"] < 11 / 16 * dense["flops"]
-        assert ticket.keys() - dense.keys() == {"found_step"}
+        assert ticket.keys() - dense.keys() == {"channels_removed", "found_step"}
+        assert ticket["channels_removed"] == pytest.approx(0.5, abs=0.02)
         assert 0 < ticket["step_memory_mib"] < dense["step_memory_mib"]
     assert tickets[0]["flops"] < tickets[1]["flops"] < 1.1 * tickets[0]["flops"]  # gradients are unscaled too
     assert tickets[0]["discriminator_loss"] == pytest.approx(tickets[1]["discriminator_loss"], rel=0.1)

@@ -278,6 +278,15 @@ def test_a_metric_that_makes_no_sense_is_one_sentence(tmp_path, classifier_dir, 
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
 
 
+def test_a_classifier_of_attributes_gives_no_inception_score(classifier_dir):
+    chosen = gan(metrics__names=("inception_score",), metrics__classifier=str(classifier_dir))
+    dataset = sources.load(**chosen.dataset)
+    objective = build.objective(chosen, dataset.image_shape, dataset.classes)
+    attributes = dataset.train._replace(label=np.zeros((len(dataset.train.label), 3), np.int32))
+    with pytest.raises(ValueError, match="holds 'inception_score', but the classifier of digits tells attributes"):
+        measure.prepare(chosen, objective, dataset._replace(train=attributes))
+
+
 def test_a_run_that_cannot_be_evaluated_is_one_sentence(plain, classifier_dir, tmp_path, capsys):
     with pytest.raises(ValueError, match="There is no run in"):
         evaluate(tmp_path / "nowhere", NAMES)

@@ -100,7 +100,7 @@ def test_an_arm_without_spread_is_compared_all_the_same():
 def test_a_search_that_found_nothing_has_no_step():
     found = rows("early_bird", 1, 0.5, (273.0, -1.0), metric="found_step")
     (point,) = summary.points(found, "found_step")
-    assert point.values == (273.0,)
+    assert point.values == (273.0,) and summary.cell(point) == "273 ± 0 (1 of 2 not found)"
 
 
 def test_the_spread_is_the_sample_standard_deviation():

@@ -1,0 +1,39 @@
+"""Winning against random tickets of several runs: one picture, and a line of the results table for each.
+
+python scripts/curves.py PICTURE.png RUN:METRIC[:TITLE] ...
+
+A RUN is a run directory, or one of .assets/results.
+"""
+
+import argparse
+from pathlib import Path
+
+from lotto_jax.experiments.run_directory import read_results
+from lotto_jax.reports import figures, summary
+
+
+def main() -> None:
+    """Read, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("runs", nargs="+", metavar="RUN:METRIC[:TITLE]")
+    args = parser.parse_args()
+    runs = {}
+    for given in args.runs:
+        path, metric, title = [*given.split(":"), "", ""][:3]
+        results = read_results(Path(path))
+        points = summary.points(results, metric)
+        if not any(p.arm == "winning" for p in points):
+            parser.error(f"{path} has no winning tickets with metric {metric!r}; it has {summary.metrics(results)}.")
+        win = summary.winning(points, metric, next(p.pruned for p in points if p.arm == "winning"))
+        title = title or f"{results[0].model} on {results[0].dataset}".replace("_", " ")
+        runs[title] = metric, points, win
+        print(f"{title}: " + (summary.sentence(win, metric) if win else f"{metric} has no better and worse."))
+        header, rows = summary.table(points)
+        for row in [header, *rows]:
+            print("  " + " | ".join(row))
+    figures.of_runs(runs, args.picture.with_suffix(""))
+
+
+if __name__ == "__main__":
+    main()

@@ -27,6 +27,8 @@ def main() -> None:
             parser.error(f"{path} has no winning tickets with metric {metric!r}; it has {summary.metrics(results)}.")
         win = summary.winning(points, metric, next(p.pruned for p in points if p.arm == "winning"))
         title = title or f"{results[0].model} on {results[0].dataset}".replace("_", " ")
+        if title in runs:
+            parser.error(f"two runs are titled {title!r}; give {given}:TITLE.")
         runs[title] = metric, points, win
         print(f"{title}: " + (summary.sentence(win, metric) if win else f"{metric} has no better and worse."))
         header, rows = summary.table(points)

@@ -110,11 +110,10 @@ def compact(
 
     The smaller variables make `fn` (or, where a module has its widths written in, that module with the widths
     of the new shapes) compute what it computed under `apply_channel_mask(params, result.mask)`. Compaction
-    only slices, it changes no
-    value: give it masked params for exactly the masked network. A masked channel goes if all it is added to
-      is masked too and if
-    every operation on the way to where it is summed over keeps 0 at 0 and can be followed; else it stays, and
-    `left` says why. See `dependency.axis_groups` for what can be followed.
+    only slices, it changes no value: give it masked params for exactly the masked network. A masked channel
+    goes if all it is added to is masked too and if every operation on the way to where it is summed over keeps
+    0 at 0 and can be followed; else it stays, and `left` says why. See `dependency.axis_groups` for what can be
+    followed.
 
     One thing a jaxpr cannot show: a number that `fn` itself computes from the shape of a param, as
     1/sqrt(fan-in) scaling does. It changes with the shape; put such factors into the params first.

@@ -85,7 +85,7 @@ def table(results: list[Result]) -> tuple[list[str], list[list[str]]]:
     dense = next((row for row in found if row.method == METHODS["dense"]), None)
 
     def cost(row: Row, metric: str) -> str:
-        if metric == "found_step":
+        if metric == summary.FOUND:
             return _found(row)
         if metric == "nonzero_weights" and metric not in row.points:
             metric = "weights"  # of a compacted network all are kept

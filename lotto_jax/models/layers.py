@@ -10,9 +10,13 @@ out in the fast operations:
 - `_spread`: its transpose in the input. A correlation with the flipped kernel at stride 1; at stride s a
   correlation with all s x s phases of the kernel as channels, interleaved afterwards (the "sub-pixel" form).
 - `_kernel_gradient`: its transpose in the kernel. One matrix product a kernel tap, over slices of the batch
-  that fit the cache; for 3x3 kernels at stride 1 Winograd's form, with a fourth of the multiplications.
+  that fit the cache; for 3x3 kernels at stride 1 and 4x4 kernels at stride 2 Winograd's form, with a fourth and
+  9/16 of the multiplications.
 
-Everywhere else, and with `lowering="plain"`, layers are single `lax.conv_general_dilated` calls. The CPU form
+A convolution next to upsampling or average pooling is one (transposed) convolution of stride 2 there, with fewer
+products, see `Conv.resample`.
+
+Everywhere else, and with `lowering="plain"`, a convolution is a single `lax.conv_general_dilated` call. The CPU form
 has a custom VJP: it can be differentiated any number of times in reverse, and forward over reverse (`jvp` of
 `grad`), but `jvp` of the layer itself needs the plain form, see `plain_lowering`.
 """
@@ -21,7 +25,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -31,6 +35,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 Lowering = Literal["auto", "plain", "cpu"]
+Resample = Literal["double", "halve"]
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Pair = tuple[int, int]
 Image = Float[Array, "batch height width channels"]
@@ -40,22 +45,41 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FEW_POSITIONS = 16  # up to 4x4 outputs, a convolution is slower than patches x matrix
 _FEW_CHANNELS = 16  # below, one matrix product over all taps beats one a tap
 _ROWS = 2048  # output positions in a slice of the batch: 1 MB at 128 channels, which fits L2
-_TILES = 256  # of 4x4 output positions in a slice of the batch for Winograd's form
+_TILES = 256  # in a slice of the batch for Winograd's form
 
-# Winograd's minimal filtering F(4, 3) with the points 0, +-1, +-2 and infinity (Lavin and Gray 2016, section 4.3):
-# 4 outputs of a 3-tap filter on 6 inputs are `_OUTPUTS.T @ ((_TAPS @ w) * (_INPUTS @ x))`.
-_INPUTS = np.array(
-    [
-        [4, 0, -5, 0, 1, 0],
-        [0, -4, -4, 1, 1, 0],
-        [0, 4, -4, -1, 1, 0],
-        [0, -2, -1, 2, 1, 0],
-        [0, 2, -1, -2, 1, 0],
-        [0, 4, 0, -5, 0, 1],
-    ]
+
+class _Filtering(NamedTuple):
+    """Winograd's minimal filtering F(m, r): m outputs of an r-tap filter are `outputs.T @ ((taps @ w) * (inputs @ x))`.
+
+    See Lavin and Gray 2016, section 4; `inputs` is [n, n], `taps` [n, r], `outputs` [n, m], n = m + r - 1.
+    """
+
+    inputs: np.ndarray
+    taps: np.ndarray
+    outputs: np.ndarray
+
+
+# The points are 0, +-1, +-2 and infinity.
+_F43 = _Filtering(
+    np.array(
+        [
+            [4, 0, -5, 0, 1, 0],
+            [0, -4, -4, 1, 1, 0],
+            [0, 4, -4, -1, 1, 0],
+            [0, -2, -1, 2, 1, 0],
+            [0, 2, -1, -2, 1, 0],
+            [0, 4, 0, -5, 0, 1],
+        ]
+    ),
+    np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24,
+    np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]]),
 )
-_TAPS = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]) / 24
-_OUTPUTS = np.array([[1, 0, 0, 0], [1, 1, 1, 1], [1, -1, 1, -1], [1, 2, 4, 8], [1, -2, 4, -8], [0, 0, 0, 1]])
+# The points are 0, 1 and infinity.
+_F22 = _Filtering(
+    np.array([[1, -1, 0], [0, 1, 0], [0, -1, 1]]),
+    np.array([[1, 0], [1, 1], [0, 1]]),
+    np.array([[1, 0], [1, 1], [0, 1]]),
+)
 
 
 def _dot(a: Array, b: Array) -> Array:
@@ -116,25 +140,27 @@ def _spread(g: Image, w: Kernel, strides: Pair, pads: Pads, size: Pair) -> Image
             for k, (low, _), n, m in zip(w.shape[:2], pads, size, (height, width), strict=True)
         ]
         return _correlate(g, _flip(w), strides, (around[0], around[1]))
+    # Tap i of the kernel is tap i // s of phase i % s.
     rows, columns = strides
-    if height * width > _FEW_POSITIONS and kernel_height % rows == 0 and kernel_width % columns == 0:
-        # Tap i of the kernel is tap i // s of phase i % s; each phase is a stride-1 correlation.
-        a, b = kernel_height // rows, kernel_width // columns
+    a, b = -(-kernel_height // rows), -(-kernel_width // columns)
+    w = jnp.pad(w, ((0, a * rows - kernel_height), (0, b * columns - kernel_width), (0, 0), (0, 0)))
+    if height * width > _FEW_POSITIONS:
         phases = w.reshape(a, rows, b, columns, channels, -1).transpose(0, 2, 1, 3, 4, 5)
         phases = phases.reshape(a, b, rows * columns * channels, -1)
         y = _correlate(g, _flip(phases), (1, 1), ((a - 1, a - 1), (b - 1, b - 1)))
-        y = y.reshape(batch, height + a - 1, width + b - 1, rows, columns, channels)
-        y = y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * y.shape[1], columns * y.shape[2], channels)
     else:
         # All products of g and the kernel at once, then added up where they belong.
-        full = (rows * (height - 1) + kernel_height, columns * (width - 1) + kernel_width)
-        products = _dot(_rows(g), w.reshape(-1, w.shape[-1]).T)
-        products = products.reshape(batch, height, width, kernel_height, kernel_width, channels)
-        y = jnp.zeros((batch, *full, channels), g.dtype)
-        for i in range(kernel_height):
-            for j in range(kernel_width):
-                edges = (i, kernel_height - 1 - i, rows - 1), (j, kernel_width - 1 - j, columns - 1)
-                y += lax.pad(products[:, :, :, i, j], jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+        products = _dot(_rows(g), _rows(w).T).reshape(batch, height, width, a, rows, b, columns * channels)
+        y = functools.reduce(
+            jnp.add,
+            [
+                _pad(products[:, :, :, i, :, j].reshape(batch, height, width, -1), ((i, a - 1 - i), (j, b - 1 - j)))
+                for i in range(a)
+                for j in range(b)
+            ],
+        )
+    y = y.reshape(batch, height + a - 1, width + b - 1, rows, columns, channels)
+    y = y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * y.shape[1], columns * y.shape[2], channels)
     crop = [(-low, n + low - m) for (low, _), n, m in zip(pads, size, y.shape[1:3], strict=True)]
     return _pad(y, (crop[0], crop[1]))
 
@@ -151,16 +177,16 @@ def _kernel_gradient(x: Image, g: Image, strides: Pair, pads: Pads, size: Pair) 
         ]
         return _flip(_kernel_gradient(g, x, strides, (around[0], around[1]), size))
     x = _pad(x, pads)
-    if (
-        (strides, size) == ((1, 1), (3, 3))
-        and height % 4 == width % 4 == 0
-        and height * width > _FEW_POSITIONS
-        and min(channels, features) >= _FEW_CHANNELS
-        and x.dtype == jnp.float32  # the transforms would amplify coarser rounding
-    ):
-        tiles = height // 4, width // 4
-        products = _sum_over_slices(functools.partial(_tile_products, tiles=tiles), x, g, _TILES // math.prod(tiles))
-        return _transformed([[p[i] for i in range(6)] for p in products.reshape(6, 6, channels, features)], _TAPS.T)
+    # Winograd's forms want whole tiles and float32: their transforms would amplify coarser rounding.
+    if x.dtype == jnp.float32 and height % 4 == width % 4 == 0 and min(channels, features) >= _FEW_CHANNELS:
+        if (strides, size) == ((1, 1), (3, 3)):
+            return _filtering_gradient(x, g, _F43)
+        if (strides, size) == ((2, 2), (4, 4)):
+            # A 2x2 kernel at stride 1 over the 2x2 phases of x as channels.
+            x = x[:, : 2 * height + 2, : 2 * width + 2].reshape(-1, height + 1, 2, width + 1, 2, channels)
+            x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, height + 1, width + 1, 4 * channels)
+            phases = _filtering_gradient(x, g, _F22).reshape(2, 2, 2, 2, channels, features)
+            return phases.transpose(0, 2, 1, 3, 4, 5).reshape(*size, channels, features)
 
     def gradient(x: Image, g: Image) -> Kernel:
         taps = _taps(x, size, strides, (height, width))
@@ -188,22 +214,28 @@ def _sum_over_slices(function: Callable[[Image, Image], Array], x: Image, g: Ima
     return lax.scan(accumulate, jnp.zeros(shape.shape, shape.dtype), (parts[0], parts[1]))[0]
 
 
-def _tile_products(x: Image, g: Image, tiles: Pair) -> Float[Array, "36 input output"]:
-    """Sums over all tiles of the products of transformed 6x6 inputs and 4x4 output gradients, for a 3x3 kernel."""
-    transformed = [
-        _transformed(_tiles(image, size, tiles), matrix) for image, size, matrix in ((x, 6, _INPUTS), (g, 4, _OUTPUTS))
-    ]
-    pairs = zip(*(t.reshape(36, -1, t.shape[-1]) for t in transformed), strict=True)
-    return jnp.stack([jnp.matmul(a.T, b, preferred_element_type=jnp.float32) for a, b in pairs])
+def _filtering_gradient(x: Image, g: Image, form: _Filtering) -> Kernel:
+    """`_kernel_gradient` at stride 1 for padded `x` and the kernel of `form`, whose m divides the size of `g`."""
+    n, m = len(form.inputs), form.outputs.shape[1]
+    tiles = g.shape[1] // m, g.shape[2] // m
+
+    def products(x: Image, g: Image) -> Float[Array, "n*n input output"]:
+        """Sums over all tiles of the products of transformed n x n inputs and m x m output gradients."""
+        pair = _transformed(_tiles(x, n, m, tiles), form.inputs), _transformed(_tiles(g, m, m, tiles), form.outputs)
+        a, b = (t.reshape(n * n, -1, t.shape[-1]) for t in pair)
+        return jnp.einsum("npi,npo->nio", a, b, preferred_element_type=jnp.float32)
+
+    total = _sum_over_slices(products, x, g, _TILES // math.prod(tiles))
+    return _transformed([[total[n * i + j] for j in range(n)] for i in range(n)], form.taps.T)
 
 
-def _tiles(x: Image, size: int, tiles: Pair) -> list[list[Image]]:
-    """Entry (i, j) of every `size` x `size` tile, of which there is one every 4 rows and columns."""
+def _tiles(x: Image, size: int, step: int, tiles: Pair) -> list[list[Image]]:
+    """Entry (i, j) of every `size` x `size` tile, of which there is one every `step` rows and columns."""
 
-    def every_fourth(start: int, axis: int, x: Image) -> Image:
-        return lax.slice_in_dim(x, start, start + 4 * (tiles[axis - 1] - 1) + 1, 4, axis)
+    def every(start: int, axis: int, x: Image) -> Image:
+        return lax.slice_in_dim(x, start, start + step * (tiles[axis - 1] - 1) + 1, step, axis)
 
-    return [[every_fourth(j, 2, every_fourth(i, 1, x)) for j in range(size)] for i in range(size)]
+    return [[every(j, 2, every(i, 1, x)) for j in range(size)] for i in range(size)]
 
 
 def _transformed(grid: list[list[Array]], matrix: np.ndarray) -> Array:
@@ -315,6 +347,37 @@ def _transpose_pads(kernel: Kernel, strides: Pair, padding: str | Pads) -> Seque
     return pads
 
 
+def double(x: Image) -> Image:
+    """Nearest-neighbour upsampling by two."""
+    batch, height, width, channels = x.shape
+    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
+    return x.reshape(batch, 2 * height, 2 * width, channels)
+
+
+def halve(x: Image) -> Image:
+    """2x2 average pooling."""
+    batch, height, width, channels = x.shape
+    return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), (2, 4))
+
+
+def _resampling_conv(x: Image, kernel: Kernel, resample: Resample, lowering: Lowering) -> Image:
+    """A convolution of stride 1 and padding "SAME" after `double` or before `halve`.
+
+    The pair is one (transposed) convolution of stride 2 with sums of neighbouring taps: 16 products for the 36 of a
+    3x3 kernel. On CPU it is computed so.
+    """
+    if not _use_cpu(lowering):
+        x = double(x) if resample == "double" else x
+        x = conv(x, kernel, (1, 1), "SAME", lowering)
+        return halve(x) if resample == "halve" else x
+    (top, bottom), (left, right) = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), "SAME")
+    ends = ((0, 1), (1, 0))
+    kernel = functools.reduce(jnp.add, [jnp.pad(kernel, (i, j, (0, 0), (0, 0))) for i in ends for j in ends])
+    if resample == "double":
+        return conv_transpose(x, kernel, (2, 2), ((top + 1, bottom + 1), (left + 1, right + 1)), lowering)
+    return conv(x, kernel / 4, (2, 2), ((top, bottom), (left, right)), lowering)
+
+
 def _pair(value: int | Sequence[int]) -> Pair:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
@@ -334,7 +397,8 @@ class Conv(nn.Module):
     """`flax.linen.Conv` in two dimensions, over `[batch, height, width, channels]`; see `conv`.
 
     The fields mean what they do in Flax, and params are the same: `bias`, and `kernel` of
-    `[height, width, input, features]`.
+    `[height, width, input, features]`. `resample="double"` doubles the size of the input first (nearest neighbour),
+    "halve" averages 2x2 outputs; both are for stride 1 and padding "SAME".
     """
 
     features: int
@@ -347,11 +411,19 @@ class Conv(nn.Module):
     kernel_init: Callable[..., Array] = nn.linear.default_kernel_init
     bias_init: Callable[..., Array] = nn.initializers.zeros_init()
     promote_dtype: Callable[..., Any] = nn.dtypes.promote_dtype
+    resample: Resample | None = None
 
     @nn.compact
     def __call__(self, inputs: Image, lowering: Lowering = "auto") -> Image:
         """The convolved input, in `dtype`."""
-        return _layer(self, conv, inputs, lowering)
+        resample = self.resample
+        if resample is None:
+            return _layer(self, conv, inputs, lowering)
+        if resample not in ("double", "halve") or _pair(self.strides) != (1, 1) or self.padding != "SAME":
+            raise ValueError(
+                f"resample={resample!r}: use 'double' or 'halve', with strides 1 and padding 'SAME', or None."
+            )
+        return _layer(self, lambda x, kernel, *_: _resampling_conv(x, kernel, resample, lowering), inputs, lowering)
 
 
 class ConvTranspose(nn.Module):

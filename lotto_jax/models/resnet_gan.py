@@ -11,35 +11,24 @@ from lotto_jax.models import dcgan, layers
 kernel_init = nn.initializers.glorot_uniform()
 
 
-def _double(x: Array) -> Array:
-    """Nearest-neighbour upsampling by two."""
-    batch, height, width, channels = x.shape
-    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
-    return x.reshape(batch, 2 * height, 2 * width, channels)
-
-
-def halve(x: Array) -> Array:
-    """2x2 average pooling."""
-    batch, height, width, channels = x.shape
-    return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), (2, 4))
-
-
 class _UpBlock(nn.Module):
     features: int
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        def conv(x: Array, kernel: int, name: str) -> Array:
-            return layers.Conv(self.features, kernel, dtype=self.dtype, kernel_init=kernel_init, name=name)(x)
+        def conv(kernel: int, name: str, resample: layers.Resample | None = None) -> layers.Conv:
+            return layers.Conv(
+                self.features, kernel, dtype=self.dtype, kernel_init=kernel_init, resample=resample, name=name
+            )
 
         def norm_relu(x: Array, name: str) -> Array:
             return nn.relu(nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=name)(x))
 
-        y = conv(_double(norm_relu(x, "norm_0")), 3, "conv_0")
-        y = conv(norm_relu(y, "norm_1"), 3, "conv_1")
+        y = conv(3, "conv_0", "double")(norm_relu(x, "norm_0"))
+        y = conv(3, "conv_1")(norm_relu(y, "norm_1"))
         # A 1x1 convolution and upsampling commute; this order costs a quarter.
-        return y + _double(conv(x, 1, "shortcut"))
+        return y + layers.double(conv(1, "shortcut")(x))
 
 
 class Generator(nn.Module):
@@ -84,16 +73,18 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        def conv(x: Array, kernel: int, name: str) -> Array:
-            layer = layers.Conv(self.features, kernel, dtype=self.dtype, kernel_init=kernel_init, name=name)
+        def conv(x: Array, kernel: int, name: str, resample: layers.Resample | None = None) -> Array:
+            layer = layers.Conv(
+                self.features, kernel, dtype=self.dtype, kernel_init=kernel_init, resample=resample, name=name
+            )
             return layers.spectral_norm(layer)(x, update_stats=train)
 
         y = conv(x if self.first else nn.relu(x), 3, "conv_0")
-        y = conv(nn.relu(y), 3, "conv_1")
+        y = conv(nn.relu(y), 3, "conv_1", "halve" if self.down else None)
         if not self.down:
             return x + y
         # A 1x1 convolution and average pooling commute; this order costs a quarter.
-        return halve(y) + conv(halve(x), 1, "shortcut")
+        return y + conv(layers.halve(x), 1, "shortcut")
 
 
 class Body(nn.Module):

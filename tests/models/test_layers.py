@@ -26,6 +26,9 @@ CASES = {
     "4x4/2 few positions": ((4, 4), 4, 5, (4, 4), (2, 2), ((1, 1), (1, 1))),
     "4x4/2 many channels": ((12, 12), 17, 18, (4, 4), (2, 2), SAME),
     "4x2/2,1": ((9, 6), 4, 5, (4, 2), (2, 1), "VALID"),
+    "3x3 one tile": ((4, 4), 17, 18, (3, 3), (1, 1), SAME),
+    "4x4/2 in tiles": ((8, 16), 17, 18, (4, 4), (2, 2), SAME),
+    "4x4/2 in tiles, cropping": ((11, 11), 17, 18, (4, 4), (2, 2), ((0, 0), (-1, 3))),
     "1x1": ((5, 7), 4, 5, (1, 1), (1, 1), "VALID"),
     "2x2/3": ((10, 10), 4, 5, (2, 2), (3, 3), SAME),
 }
@@ -38,9 +41,24 @@ TRANSPOSED = {
     "4x4/2 wide padding": ((6, 6), 18, 4, (4, 4), (2, 2), ((4, 3), (2, 2))),
     "2x2/3": ((5, 5), 4, 5, (2, 2), (3, 3), "VALID"),
 }
+RESAMPLING = {
+    "double 3x3": ("double", (6, 5), 5, 4, (3, 3)),
+    "double 3x3 few positions": ("double", (4, 3), 5, 4, (3, 3)),
+    "halve 3x3": ("halve", (10, 12), 5, 4, (3, 3)),
+    "halve 3x3 few outputs": ("halve", (6, 4), 18, 20, (3, 3)),
+    "halve 1x3": ("halve", (10, 12), 5, 4, (1, 3)),
+}
+
+
+def resampling(resample):
+    """The convolution of `Conv.resample`, which in plain form is a convolution and a repetition or a mean."""
+    return lambda x, w, strides, padding, lowering: layers._resampling_conv(x, w, resample, lowering)
+
+
 ALL = [pytest.param(layers.conv, *c, id=f"conv {n}") for n, c in CASES.items()] + [
     pytest.param(layers.conv_transpose, *c, id=f"transposed {n}") for n, c in TRANSPOSED.items()
 ]
+ALL += [pytest.param(resampling(r), *c, (1, 1), "SAME", id=n) for n, (r, *c) in RESAMPLING.items()]
 
 
 def operands(size, inputs, outputs, kernel, batch=3, leading=()):
@@ -148,9 +166,12 @@ def test_plain_lowering_traces_single_convolutions_and_allows_forward_mode():
     assert not any("custom_vjp" in name for name in primitives(jaxpr.jaxpr))
 
 
-def test_unknown_lowering_and_padding_are_clear_errors():
+def test_unknown_fields_are_clear_errors():
     x, w = operands((8, 8), 3, 4, (3, 3))
     with pytest.raises(ValueError, match="lowering is 'gpu'"):
         layers.conv(x, w, (1, 1), "SAME", "gpu")
     with pytest.raises(ValueError, match="padding is 'CIRCULAR'"):
         layers.Conv(4, 3, padding="CIRCULAR").init(jax.random.key(0), x)
+    for fields in ({"resample": "up"}, {"resample": "double", "strides": 2}, {"resample": "halve", "padding": "VALID"}):
+        with pytest.raises(ValueError, match="use 'double' or 'halve', with strides 1 and padding 'SAME'"):
+            layers.Conv(4, 3, **fields).init(jax.random.key(0), x)

@@ -13,7 +13,7 @@ out in the fast operations:
   that fit the cache; for 3x3 kernels at stride 1 and 4x4 kernels at stride 2 Winograd's form, with a fourth and
   9/16 of the multiplications.
 
-A convolution next to upsampling or average pooling is one (transposed) convolution of stride 2 there, with fewer
+On CPU a convolution next to upsampling or average pooling is one (transposed) convolution of stride 2, with fewer
 products, see `Conv.resample`.
 
 Everywhere else, and with `lowering="plain"`, a convolution is a single `lax.conv_general_dilated` call. The CPU form
@@ -45,7 +45,7 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _FEW_POSITIONS = 16  # up to 4x4 outputs, a convolution is slower than patches x matrix
 _FEW_CHANNELS = 16  # below, one matrix product over all taps beats one a tap
 _ROWS = 2048  # output positions in a slice of the batch: 1 MB at 128 channels, which fits L2
-_TILES = 256  # in a slice of the batch for Winograd's form
+_TILES = 256  # tiles in a slice of the batch for Winograd's form
 
 
 class _Filtering(NamedTuple):
@@ -140,8 +140,8 @@ def _spread(g: Image, w: Kernel, strides: Pair, pads: Pads, size: Pair) -> Image
             for k, (low, _), n, m in zip(w.shape[:2], pads, size, (height, width), strict=True)
         ]
         return _correlate(g, _flip(w), strides, (around[0], around[1]))
-    # Tap i of the kernel is tap i // s of phase i % s.
-    rows, columns = strides
+    # Tap i of the kernel is tap i // s of phase i % s; phases without a tap are zero.
+    rows, columns = min(strides[0], kernel_height), min(strides[1], kernel_width)
     a, b = -(-kernel_height // rows), -(-kernel_width // columns)
     w = jnp.pad(w, ((0, a * rows - kernel_height), (0, b * columns - kernel_width), (0, 0), (0, 0)))
     if height * width > _FEW_POSITIONS:
@@ -160,7 +160,8 @@ def _spread(g: Image, w: Kernel, strides: Pair, pads: Pads, size: Pair) -> Image
             ],
         )
     y = y.reshape(batch, height + a - 1, width + b - 1, rows, columns, channels)
-    y = y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * y.shape[1], columns * y.shape[2], channels)
+    y = jnp.pad(y, [(0, 0)] * 3 + [(0, strides[0] - rows), (0, strides[1] - columns), (0, 0)])
+    y = y.transpose(0, 1, 3, 2, 4, 5).reshape(batch, strides[0] * y.shape[1], strides[1] * y.shape[2], channels)
     crop = [(-low, n + low - m) for (low, _), n, m in zip(pads, size, y.shape[1:3], strict=True)]
     return _pad(y, (crop[0], crop[1]))
 
@@ -177,7 +178,7 @@ def _kernel_gradient(x: Image, g: Image, strides: Pair, pads: Pads, size: Pair) 
         ]
         return _flip(_kernel_gradient(g, x, strides, (around[0], around[1]), size))
     x = _pad(x, pads)
-    # Winograd's forms want whole tiles and float32: their transforms would amplify coarser rounding.
+    # Winograd's forms want whole tiles, of which fewer do not pay, and float32: transforms amplify coarser rounding.
     if x.dtype == jnp.float32 and height % 4 == width % 4 == 0 and min(channels, features) >= _FEW_CHANNELS:
         if (strides, size) == ((1, 1), (3, 3)):
             return _filtering_gradient(x, g, _F43)
@@ -225,7 +226,7 @@ def _filtering_gradient(x: Image, g: Image, form: _Filtering) -> Kernel:
         a, b = (t.reshape(n * n, -1, t.shape[-1]) for t in pair)
         return jnp.einsum("npi,npo->nio", a, b, preferred_element_type=jnp.float32)
 
-    total = _sum_over_slices(products, x, g, _TILES // math.prod(tiles))
+    total = _sum_over_slices(products, x, g, _TILES // max(1, math.prod(tiles)))
     return _transformed([[total[n * i + j] for j in range(n)] for i in range(n)], form.taps.T)
 
 
@@ -366,16 +367,20 @@ def _resampling_conv(x: Image, kernel: Kernel, resample: Resample, lowering: Low
     The pair is one (transposed) convolution of stride 2 with sums of neighbouring taps: 16 products for the 36 of a
     3x3 kernel. On CPU it is computed so.
     """
+    if resample == "halve" and any(n % 2 for n in x.shape[1:3]):
+        raise ValueError(f"resample='halve' needs images of even height and width, not {x.shape[1]}x{x.shape[2]}.")
     if not _use_cpu(lowering):
         x = double(x) if resample == "double" else x
         x = conv(x, kernel, (1, 1), "SAME", lowering)
         return halve(x) if resample == "halve" else x
     (top, bottom), (left, right) = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (1, 1), "SAME")
     ends = ((0, 1), (1, 0))
-    kernel = functools.reduce(jnp.add, [jnp.pad(kernel, (i, j, (0, 0), (0, 0))) for i in ends for j in ends])
-    if resample == "double":
-        return conv_transpose(x, kernel, (2, 2), ((top + 1, bottom + 1), (left + 1, right + 1)), lowering)
-    return conv(x, kernel / 4, (2, 2), ((top, bottom), (left, right)), lowering)
+    sums = kernel.astype(jnp.float32)
+    sums = functools.reduce(jnp.add, [jnp.pad(sums, (i, j, (0, 0), (0, 0))) for i in ends for j in ends])
+    if resample == "halve":
+        return conv(x, (sums / 4).astype(kernel.dtype), (2, 2), ((top, bottom), (left, right)), lowering)
+    pads = (top + 1, bottom + 1), (left + 1, right + 1)
+    return conv_transpose(x, sums.astype(kernel.dtype), (2, 2), pads, lowering)
 
 
 def _pair(value: int | Sequence[int]) -> Pair:
@@ -474,7 +479,7 @@ def spectral_norm(layer: nn.Module) -> nn.SpectralNorm:
 
 @contextlib.contextmanager
 def plain_lowering() -> Iterator[None]:
-    """Within it, layers called by the current thread are traced as single `lax.conv_general_dilated` calls.
+    """Within it, convolutions of layers called by this thread are traced as single `lax.conv_general_dilated` calls.
 
     For walking a jaxpr, or for forward-mode derivatives. It acts while a function is traced: one that was
     already jitted keeps its form.

@@ -17,18 +17,19 @@ class _UpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        def conv(kernel: int, name: str, resample: layers.Resample | None = None) -> layers.Conv:
-            return layers.Conv(
+        def conv(x: Array, kernel: int, name: str, resample: layers.Resample | None = None) -> Array:
+            layer = layers.Conv(
                 self.features, kernel, dtype=self.dtype, kernel_init=kernel_init, resample=resample, name=name
             )
+            return layer(x)
 
         def norm_relu(x: Array, name: str) -> Array:
             return nn.relu(nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=name)(x))
 
-        y = conv(3, "conv_0", "double")(norm_relu(x, "norm_0"))
-        y = conv(3, "conv_1")(norm_relu(y, "norm_1"))
+        y = conv(norm_relu(x, "norm_0"), 3, "conv_0", "double")
+        y = conv(norm_relu(y, "norm_1"), 3, "conv_1")
         # A 1x1 convolution and upsampling commute; this order costs a quarter.
-        return y + layers.double(conv(1, "shortcut")(x))
+        return y + layers.double(conv(x, 1, "shortcut"))
 
 
 class Generator(nn.Module):

@@ -28,7 +28,9 @@ CASES = {
     "4x2/2,1": ((9, 6), 4, 5, (4, 2), (2, 1), "VALID"),
     "3x3 one tile": ((4, 4), 17, 18, (3, 3), (1, 1), SAME),
     "4x4/2 in tiles": ((8, 16), 17, 18, (4, 4), (2, 2), SAME),
-    "4x4/2 in tiles, cropping": ((11, 11), 17, 18, (4, 4), (2, 2), ((0, 0), (-1, 3))),
+    "4x4/2 in tiles, cropping": ((11, 11), 17, 18, (4, 4), (2, 2), ((0, 0), (-1, 1))),
+    "4x2/2,1 many positions": ((11, 8), 4, 5, (4, 2), (2, 1), "VALID"),
+    "1x1/2": ((10, 9), 4, 5, (1, 1), (2, 2), SAME),
     "1x1": ((5, 7), 4, 5, (1, 1), (1, 1), "VALID"),
     "2x2/3": ((10, 10), 4, 5, (2, 2), (3, 3), SAME),
 }
@@ -43,10 +45,13 @@ TRANSPOSED = {
 }
 RESAMPLING = {
     "double 3x3": ("double", (6, 5), 5, 4, (3, 3)),
+    "double 3x3 in tiles": ("double", (4, 8), 17, 18, (3, 3)),
+    "double 2x4": ("double", (6, 5), 5, 4, (2, 4)),
     "double 3x3 few positions": ("double", (4, 3), 5, 4, (3, 3)),
     "halve 3x3": ("halve", (10, 12), 5, 4, (3, 3)),
     "halve 3x3 few outputs": ("halve", (6, 4), 18, 20, (3, 3)),
-    "halve 1x3": ("halve", (10, 12), 5, 4, (1, 3)),
+    "halve 3x3 in tiles": ("halve", (16, 8), 17, 18, (3, 3)),
+    "halve 4x1": ("halve", (10, 12), 5, 4, (4, 1)),
 }
 
 
@@ -96,7 +101,7 @@ def test_cpu_form_equals_plain_form_with_first_and_second_derivatives(
     assert_close(*(jax.jit(value_and_derivatives, static_argnums=0)(form) for form in ("cpu", "plain")))
 
 
-@pytest.mark.parametrize("name", ["3x3", "4x4/2", "3x3 few outputs", "3x3 in tiles"])
+@pytest.mark.parametrize("name", ["3x3", "4x4/2", "3x3 few outputs", "3x3 in tiles", "4x4/2 in tiles"])
 @pytest.mark.parametrize("function", [layers.conv, layers.conv_transpose])
 def test_ticket_axis_on_input_and_kernel(function, name):
     size, inputs, outputs, kernel, strides, _ = CASES[name]
@@ -111,13 +116,13 @@ def test_ticket_axis_on_input_and_kernel(function, name):
         assert_close(jax.jit(jax.vmap(f))(x, w), [jnp.stack(p) for p in zip(f(x[0], w[0]), f(x[1], w[1]), strict=True)])
 
 
-@pytest.mark.parametrize(("side", "batch"), [(16, 32), (15, 27)])
-def test_kernel_gradient_over_slices_of_the_batch(side, batch):
+@pytest.mark.parametrize(("side", "batch", "size", "stride"), [(16, 32, 3, 1), (15, 27, 3, 1), (16, 32, 4, 2)])
+def test_kernel_gradient_over_slices_of_the_batch(side, batch, size, stride):
     """Two slices of 16 images with 16 tiles each, or three of 9 with 225 positions each."""
-    x, w = operands((side, side), 17, 18, (3, 3), batch=batch)
+    x, w = operands((side, side), 17, 18, (size, size), batch=batch)
 
     def gradient(lowering):
-        return jax.grad(lambda w: jnp.sum(jnp.sin(layers.conv(x, w, (1, 1), "SAME", lowering))))(w)
+        return jax.grad(lambda w: jnp.sum(jnp.sin(layers.conv(x, w, (stride, stride), "SAME", lowering))))(w)
 
     assert "scan" in str(jax.make_jaxpr(lambda: gradient("cpu"))())
     assert_close(gradient("cpu"), gradient("plain"))
@@ -136,6 +141,20 @@ def test_layers_are_flax_layers(ours, flax, padding, use_bias):
     expected = theirs.apply(variables, x)
     for lowering in ("auto", "cpu", "plain"):
         assert_close(ours(**fields).apply(variables, x, lowering=lowering), expected)
+
+
+@pytest.mark.parametrize("resample", ["double", "halve"])
+def test_resampling_layer_is_a_convolution_and_a_repetition_or_a_mean(resample):
+    x = jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+    layer = layers.Conv(4, 3, resample=resample, bias_init=nn.initializers.ones)
+    variables = layer.init(jax.random.key(2), x)
+    inputs = x.repeat(2, 1).repeat(2, 2) if resample == "double" else x
+    expected = nn.Conv(4, (3, 3)).apply(variables, inputs)
+    expected = nn.avg_pool(expected, (2, 2), (2, 2)) if resample == "halve" else expected
+    for lowering in ("cpu", "plain"):
+        assert_close(layer.apply(variables, x, lowering=lowering), expected)
+        coarse = layer.clone(dtype=jnp.bfloat16).apply(variables, x, lowering=lowering)
+        np.testing.assert_allclose(coarse.astype(jnp.float32), expected, atol=0.05)
 
 
 def test_bfloat16_compute_keeps_float32_params_and_gradients():
@@ -175,3 +194,5 @@ def test_unknown_fields_are_clear_errors():
     for fields in ({"resample": "up"}, {"resample": "double", "strides": 2}, {"resample": "halve", "padding": "VALID"}):
         with pytest.raises(ValueError, match="use 'double' or 'halve', with strides 1 and padding 'SAME'"):
             layers.Conv(4, 3, **fields).init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match="needs images of even height and width, not 8x7"):
+        layers.Conv(4, 3, resample="halve").init(jax.random.key(0), x[:, :, :7])

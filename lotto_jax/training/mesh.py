@@ -20,7 +20,7 @@ def make(tickets: int, batch_size: int, devices: int = 0) -> Mesh:
     return Mesh(np.array(jax.devices()[: ticket * data]).reshape(ticket, data), ("ticket", "data"))
 
 
-def over_tickets(mesh: Mesh) -> NamedSharding:
+def by_ticket(mesh: Mesh) -> NamedSharding:
     """Leading axis split over the ticket axis: states and masks."""
     return NamedSharding(mesh, P("ticket"))
 

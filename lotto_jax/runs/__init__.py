@@ -1,0 +1,15 @@
+"""The run directory's format: what a run writes, each file with its name, reader and writer in one module.
+
+| file | module | what |
+|---|---|---|
+| `config.json`, `.lock` | `directory` | the resolved configuration and the versions it ran with; one process at a time |
+| `progress.json` | `directory` | how many phases are done |
+| `results.csv` | `results` | one measurement a row |
+| `metrics.json` | `provenance` | of every metric: which values are better, and what its numbers depend on |
+| `metrics.jsonl`, `tensorboard/` | `curves`, `events` | training curves |
+| `tickets/<name>/` | `tickets` | bit-packed mask and provenance of a ticket |
+| `checkpoints/rounds/` | `kept` | final states of every phase |
+| `images.safetensors`, `channel_masks.safetensors` | `pictures` | what the figures draw |
+
+Every file is replaced whole (`files.write_atomically`) or appended to and cut where a run goes on (`curves`).
+"""

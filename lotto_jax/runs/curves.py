@@ -1,0 +1,44 @@
+"""metrics.jsonl: the points of the training curves, a JSON object a line."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lotto_jax.runs.files import write_atomically
+
+CURVES = "metrics.jsonl"
+
+
+def append(path: Path, points: Iterable[Mapping[str, Any]]) -> None:
+    """Append points; each has a `position`, which grows over a run."""
+    with open(path / CURVES, "a") as file:
+        file.writelines(json.dumps(point) + "\n" for point in points)
+
+
+def cut(path: Path, first: int, last: int) -> None:
+    """Drop the points after position `first` up to `last`, which will be made again, and a half-written line.
+
+    The file is written anew only if there is something to drop.
+    """
+    file = path / CURVES
+    if not file.exists():
+        return
+    points = read(path)
+    kept = [point for point in points if not first < point["position"] <= last]
+    whole = sum(1 for line in file.read_text().splitlines() if line)
+    if len(kept) != whole:
+        write_atomically(file, "".join(json.dumps(point) + "\n" for point in kept))
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The points of a run; a line cut off by a crash ends the list."""
+    file = path / CURVES
+    points: list[dict[str, Any]] = []
+    if file.exists():
+        for line in file.read_text().splitlines():
+            try:
+                points.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+    return points

@@ -1,0 +1,46 @@
+"""images.safetensors and channel_masks.safetensors: what the image grids and the figure of mask distances draw."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from lotto_jax.runs.files import write_atomically
+
+IMAGES = "images.safetensors"  # `original`, and `<kind>/<arm>/<sparsity>`: uint8 [n, height, width, channels]
+CHANNEL_MASKS = "channel_masks.safetensors"  # `channels`, and by step bits [seeds, compressions, channels / 8]
+
+
+def write_images(path: Path, pictures: Mapping[str, np.ndarray]) -> None:
+    """Store pictures by name."""
+    write_atomically(path / IMAGES, save(dict(pictures)))
+
+
+def read_images(path: Path) -> dict[str, np.ndarray] | None:
+    """The pictures of a run; None if there are none that can be read."""
+    return _read(path / IMAGES)
+
+
+def add_channel_masks(path: Path, step: int, masks: Mapping[str, np.ndarray]) -> None:
+    """Add the masks of a search at a step, by leaf name bool [seeds, compressions, channels]; drops those of later
+    steps, which will be made again.
+    """
+    bits = np.concatenate([np.asarray(masks[name]) for name in sorted(masks)], axis=-1)
+    history = _read(path / CHANNEL_MASKS) or {}
+    history = {name: x for name, x in history.items() if name == "channels" or int(name) < step}
+    history |= {str(step): np.packbits(bits, axis=-1), "channels": np.array(bits.shape[-1])}
+    write_atomically(path / CHANNEL_MASKS, save(history))
+
+
+def read_channel_masks(path: Path) -> dict[str, np.ndarray] | None:
+    """The masks of a search as they are stored; None if there are none that can be read."""
+    return _read(path / CHANNEL_MASKS)
+
+
+def _read(file: Path) -> dict[str, np.ndarray] | None:
+    try:
+        return load(file.read_bytes())
+    except (FileNotFoundError, SafetensorError):
+        return None

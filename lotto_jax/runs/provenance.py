@@ -1,0 +1,66 @@
+"""metrics.json: for every metric of results.csv, which values are better and what its numbers depend on."""
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from lotto_jax.runs.files import write_atomically
+
+METRICS = "metrics.json"
+Better = Literal["lower", "higher", "neither"]
+Entries = dict[str, dict[str, Any]]
+MAY_DIFFER = {"classifier"}  # the directory may have moved
+
+
+def read(path: Path) -> Entries:
+    """By metric, its entry: `better`, perhaps `tolerance`, and for metrics by other networks what they measured with."""
+    file = path / METRICS
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+def write(path: Path, entries: Entries) -> None:
+    """Make these all that metrics.json has."""
+    write_atomically(path / METRICS, json.dumps(entries, indent=2) + "\n")
+
+
+def claim(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Enter how metrics are measured from now on.
+
+    Raises:
+      ValueError: if the run has one of them from another extractor or sample count.
+    """
+    stored = read(path)
+    for metric, entry in entries.items():
+        for field in entry.keys() - MAY_DIFFER:
+            there = stored.get(metric, {}).get(field, entry[field])
+            if there != entry[field]:
+                raise ValueError(
+                    f"{metric} in {path} was measured with {field} {there}, not {entry[field]}; "
+                    "`lotto-jax evaluate --force` measures it again."
+                )
+    write(path, stored | {metric: dict(entry) for metric, entry in entries.items()})
+
+
+def drop(path: Path, metrics: Collection[str]) -> None:
+    """Forget some metrics."""
+    if (path / METRICS).exists():
+        write(path, {metric: entry for metric, entry in read(path).items() if metric not in metrics})
+
+
+def merged(paths: Collection[Path]) -> Entries:
+    """What several runs say of their metrics, together.
+
+    Raises:
+      ValueError: if two of them measured a metric in different ways.
+    """
+    entries: Entries = {}
+    for path in paths:
+        for metric, entry in read(path).items():
+            other = entries.setdefault(metric, entry)
+            if any(entry[field] != other[field] for field in (entry.keys() & other.keys()) - MAY_DIFFER):
+                raise ValueError(
+                    f"{metric} was not measured alike in the parts of {path.parent}; "
+                    f"`lotto-jax evaluate --workdir={path.parent} --metrics=... --force` measures it again in both."
+                )
+    return entries

@@ -1,0 +1,112 @@
+"""A dataset as the training loop takes it: all of it on the devices, or streamed from the host, the same bit for bit."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from lotto_jax.data.sources import Dataset, Split
+from lotto_jax.data.streaming import Stream
+from lotto_jax.objectives.state import Batch, TrainState
+from lotto_jax.training import loop, mesh
+from lotto_jax.training.placement import Placement
+
+
+class _Placed(NamedTuple):
+    """The two splits on the devices of a mesh; a training split that streams is not there."""
+
+    train: Batch | None
+    held_out: Batch
+
+
+class Feed:
+    """Serves all phases of a run, and brings the dataset to the devices once.
+
+    Attributes:
+      dataset: what it serves.
+      batch_size: examples a step and ticket.
+      steps: of every ticket.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, epochs: int, held_out: str):
+        """`held_out` is the split that tickets are evaluated on, `test` or `validation`."""
+        self.dataset, self.batch_size = dataset, batch_size
+        self.steps = epochs * self.epoch_steps
+        self._held_out: Split = getattr(dataset, held_out)
+        self._placed: dict[Mesh, _Placed] = {}
+        self._streams: dict[Mesh, Stream[Batch]] = {}
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.dataset.train.label) // self.batch_size
+
+    @property
+    def batch(self) -> Batch:
+        """A training batch as shapes."""
+        shape = lambda x: jax.ShapeDtypeStruct((self.batch_size, *x.shape[1:]), x.dtype)  # noqa: E731
+        return jax.eval_shape(Batch, *map(shape, self.dataset.train))
+
+    def held_out(self, placement: Placement) -> Batch:
+        """The split that tickets are evaluated on, on every device."""
+        return self._on(placement.mesh).held_out
+
+    def first_batches(self, states: TrainState, count: int, placement: Placement) -> Batch:
+        """The first `count` batches of every ticket, leaves [tickets, count, batch, ...]."""
+        numbers = self._numbers(states.key, count)(0)
+        chosen = np.swapaxes(numbers, 0, 1)
+        split = self.dataset.train
+        return placement.place(Batch(jnp.asarray(split.image[chosen]), jnp.asarray(split.label[chosen])))
+
+    def pieces(
+        self, states: TrainState, start: int, stop: int, placement: Placement
+    ) -> Iterator[tuple[int, Batch | loop.Streamed]]:
+        """What `loop.train` takes as data from step `start` to `stop`, in pieces, each with the step that ends it."""
+        resident = self._on(placement.mesh).train
+        if resident is not None:
+            yield stop, resident
+            return
+        stream = self._stream(placement.mesh)
+        key_data, order = np.unique(jax.device_get(jax.random.key_data(states.key)), axis=0, return_inverse=True)
+        keys, order = jax.random.wrap_key_data(jnp.asarray(key_data)), placement.place(order.reshape(-1).astype(np.int32))
+        steps = min(stream.chunk_steps(len(keys) * self.batch_size), self.steps)
+        firsts = range(start, stop, steps)
+        for first, batch in zip(firsts, stream.chunks(self._numbers(keys, steps), firsts), strict=True):
+            yield min(first + steps, stop), loop.Streamed(batch, jnp.int32(first), order)
+
+    def _numbers(self, keys: jax.Array, steps: int) -> Callable[[int], np.ndarray]:
+        """The examples of so many steps from a given one on, [steps, orders, batch]."""
+        n = len(self.dataset.train.label)
+        return lambda first: jax.device_get(
+            loop.example_numbers(keys, jnp.int32(first), steps=steps, n=n, batch_size=self.batch_size)
+        )
+
+    def _on(self, devices: Mesh) -> _Placed:
+        """The splits on a mesh; from another mesh they are copied, if at all, between devices."""
+        if devices not in self._placed:
+            source = next(iter(self._placed.values()), None) or _Placed(
+                None if self.dataset.streamed else Batch(*map(jnp.asarray, self.dataset.train)),
+                Batch(*map(jnp.asarray, self._held_out)),
+            )
+            self._placed[devices] = jax.device_put(source, mesh.replicated(devices))
+        return self._placed[devices]
+
+    def _stream(self, devices: Mesh) -> Stream[Batch]:
+        if devices not in self._streams:
+            everywhere = mesh.replicated(devices)
+            place = lambda split: jax.block_until_ready(jax.device_put(Batch(*split), everywhere))  # noqa: E731
+            self._streams[devices] = Stream(self.dataset.train, place)
+        return self._streams[devices]
+
+    @property
+    def stall_seconds(self) -> float:
+        """How long training has waited for streamed data so far."""
+        return sum(stream.stall_seconds for stream in self._streams.values())
+
+    def close(self) -> None:
+        """Stop gathering."""
+        for stream in self._streams.values():
+            stream.close()

@@ -10,6 +10,7 @@ from lotto_jax import config as base
 
 def get_config(variant: str = "") -> ConfigDict:
     config = base.default()
+    config.experiment = "dense"
     config.seeds = (0,)
     config.dataset.name = "celeb_a"
     config.dataset.image_size = 32  # as in the configurations of the networks that it looks at
@@ -19,7 +20,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.batch_size = 128
     config.train.epochs = 10
     config.train.schedule = "cosine"
-    config.imp.rounds = 0  # the dense network alone
     if variant == "cpu":
         config.model.width = 16
         config.train.epochs = 3

@@ -10,6 +10,7 @@ from lotto_jax import config as base
 
 def get_config(variant: str = "") -> ConfigDict:
     config = base.default()
+    config.experiment = "dense"
     config.seeds = (0,)
     config.dataset.name = "mnist"
     config.model = {"name": "resnet18", "width": 64}
@@ -18,7 +19,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.train.batch_size = 128
     config.train.epochs = 20
     config.train.schedule = "cosine"
-    config.imp.rounds = 0  # the dense network alone
     if variant == "cpu":
         config.model.width = 8
         config.objective.shift = 0

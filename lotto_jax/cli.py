@@ -140,8 +140,8 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
 
     logging.set_verbosity(logging.ERROR)  # TFDS and Orbax narrate otherwise
     from lotto_jax.experiments.run import run
-    from lotto_jax.experiments.run_directory import RunDirectoryError
-    from lotto_jax.experiments.tickets import Diverged
+    from lotto_jax.experiments.trainer import Diverged
+    from lotto_jax.runs.directory import RunDirectoryError
     from lotto_jax.training.checkpoints import StorageError
 
     try:
@@ -174,7 +174,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     logging.set_verbosity(logging.ERROR)
     from lotto_jax.experiments.evaluate import evaluate
-    from lotto_jax.experiments.run_directory import RunDirectoryError
+    from lotto_jax.runs.directory import RunDirectoryError
     from lotto_jax.training.checkpoints import StorageError
 
     try:
@@ -186,7 +186,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from lotto_jax.reports.report import write
+    from lotto_jax.experiments.report import write
 
     try:
         print(write(args.workdir))

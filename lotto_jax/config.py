@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 def default() -> ConfigDict:
     """All fields of a run: iterative magnitude pruning of a linear autoencoder on the bundled digits."""
     config = ConfigDict()
-    config.experiment = "imp"  # imp, early_bird, or table2: both in one run
+    config.experiment = "imp"  # a key of lotto_jax.experiments.EXPERIMENTS, or "package.module:attribute" of your own
     config.seeds = (0, 1, 2)
 
     config.dataset = ConfigDict()
@@ -41,6 +41,7 @@ def default() -> ConfigDict:
     config.imp = ConfigDict()
     config.imp.rounds = 20  # n
     config.imp.fraction = 0.2  # p: share of the remaining weights removed each round
+    config.imp.rule = "global_magnitude"  # or layerwise_magnitude, or "package.module:function"
     config.imp.rewind_step = 10  # i: winning tickets start from the state after i steps; 0: from initialization
     config.imp.pruned = ("both",)  # both, and/or component names: each is a ticket search of its own
     config.imp.arms = ("winning", "random")  # and/or random_pruned, snip, grasp
@@ -105,7 +106,6 @@ def two_cores(config: ConfigDict, epochs: int, rounds: int, fraction: float, wid
 
 
 CHOICES = {
-    "experiment": ("imp", "early_bird", "table2"),
     "precision": ("float32", "bfloat16", "float16", "float8"),
     "train.schedule": ("constant", "cosine"),
     "parallel.tickets": ("auto", "vmap", "sequential", "sharded"),

@@ -8,8 +8,9 @@ A RUN is a run directory, or one of .assets/results.
 import argparse
 from pathlib import Path
 
-from lotto_jax.experiments.run_directory import read_results
 from lotto_jax.reports import figures, summary
+from lotto_jax.runs import provenance
+from lotto_jax.runs.results import read as read_results
 
 
 def main() -> None:
@@ -21,11 +22,16 @@ def main() -> None:
     runs = {}
     for given in args.runs:
         path, metric, title = [*given.split(":"), "", ""][:3]
-        results = read_results(Path(path))
+        results, entry = read_results(Path(path)), provenance.read(Path(path)).get(metric, {})
         points = summary.points(results, metric)
         if not any(p.arm == "winning" for p in points):
             parser.error(f"{path} has no winning tickets with metric {metric!r}; it has {summary.metrics(results)}.")
-        win = summary.winning(points, metric, next(p.pruned for p in points if p.arm == "winning"))
+        win = summary.winning(
+            points,
+            entry.get("better", "neither"),
+            next(p.pruned for p in points if p.arm == "winning"),
+            entry.get("tolerance", 0.0),
+        )
         title = title or f"{results[0].model} on {results[0].dataset}".replace("_", " ")
         if title in runs:
             parser.error(f"two runs are titled {title!r}; give {given}:TITLE.")

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from lotto_jax import config as configuration
+from lotto_jax import experiments
 from lotto_jax.cli import load_config
 from lotto_jax.data.sources import Dataset, Split
-from lotto_jax.experiments import build, early_bird, imp, measure, table2
+from lotto_jax.experiments import build, measure
+from lotto_jax.training.feed import Feed
 from tests import tiny
 
 FILES = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
@@ -30,13 +32,13 @@ def test_a_configuration_file_is_complete_and_valid(path, variant):
     configuration.validate(config)
     assert config.is_locked
     objective = build.objective(config, SHAPES[config.dataset.name], 10)
-    imp.check(config, objective)
     measure.check(config, objective)
-    if config.experiment == "table2":
-        table2.check(config)
-        count = config.dataset.train_examples or 50_000
-        split = Split(np.zeros((count, 1, 1, 1), np.uint8), np.zeros(count, np.int32))
-        early_bird.check(config, objective, Dataset("cifar10", "1.0.0", split, split, split, ("plane",), False))
+    count = config.dataset.train_examples or 50_000
+    split = Split(np.zeros((count, 1, 1, 1), np.uint8), np.zeros(count, np.int32))
+    data = Dataset(config.dataset.name, "1.0.0", split, split, split, ("plane",), False)
+    for part in [config, *experiments.parts_of(config)]:
+        feed = Feed(data, config.train.batch_size, config.train.epochs, config.evaluation.split)
+        experiments.of(part).check(part, objective, feed)
     assert path.stem in (path.parent / "README.md").read_text()
 
 

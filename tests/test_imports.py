@@ -6,21 +6,22 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "lotto_jax"
-# Each layer may import those before it, and its own modules; layers in one group may not import each other,
-# but for reports, which read what experiments write.
-ALLOWED = {
-    "pruning": set(),
-    "models": {"pruning"},
-    "data": {"pruning"},
-    "objectives": {"pruning", "models", "data"},
-    "training": {"pruning", "models", "data", "objectives"},
-    "metrics": {"pruning", "models", "data", "objectives", "training"},
-    "experiments": {"pruning", "models", "data", "objectives", "training", "metrics", "config"},
-    "reports": {"pruning", "models", "data", "objectives", "training", "metrics", "experiments"},
-    "config": set(),
-    "cli_metrics": {"metrics"},
-    "cli": {"training", "metrics", "experiments", "reports", "config", "data", "cli_metrics"},
-}
+BOTTOM = {"names", "progress", "config"}  # import nothing of this package
+# Each layer may import the ones before it, the bottom, and its own modules.
+LAYERS = [
+    {"pruning"},
+    {"models", "data"},
+    {"objectives"},
+    {"training"},
+    {"metrics"},
+    {"runs"},
+    {"reports"},
+    {"experiments"},
+    {"cli_metrics"},
+    {"cli"},
+]
+ALLOWED = {layer: BOTTOM.union(*LAYERS[:i]) for i, group in enumerate(LAYERS) for layer in group}
+ALLOWED |= {layer: set() for layer in BOTTOM}
 
 
 def imported(path):

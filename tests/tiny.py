@@ -14,8 +14,10 @@ def config(**fields) -> ConfigDict:
     tiny.seeds = (0, 1)
     tiny.model = {"name": "linear_autoencoder", "latent": 8}
     tiny.train.epochs = 2
-    tiny.imp.rounds = 2
-    tiny.imp.rewind_step = 3
+    if fields.get("experiment", "imp") not in ("early_bird", "dense"):
+        tiny.imp.rounds = 2
+    if fields.get("experiment", "imp") in ("imp", "one_shot", "table2"):
+        tiny.imp.rewind_step = 3
     tiny.log_every = 1
     tiny.checkpoint.every_seconds = 0.0
     tiny.evaluation.images = 2
@@ -35,7 +37,7 @@ def classifier(**fields) -> ConfigDict:
         "optimizer": {"name": "adam", "learning_rate": 1e-2},
         "train__batch_size": 63,  # odd: on one device, as tiny things are fastest
         "train__epochs": 4,
-        "imp__rounds": 0,
+        "experiment": "dense",
         "checkpoint__every_seconds": 60.0,
     }
     return config(**(chosen | fields))

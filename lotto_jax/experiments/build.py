@@ -93,7 +93,12 @@ def _fields(section: str, config: ConfigDict, *functions: Callable[..., Any]) ->
 
 
 def objective(
-    config: ConfigDict, image_shape: tuple[int, int, int], classes: int | None = None, steps: int | None = None
+    config: ConfigDict,
+    image_shape: tuple[int, int, int],
+    classes: int | None = None,
+    steps: int | None = None,
+    precision: str = "",
+    slimming: float = 0.0,
 ) -> Objective:
     """The objective that `config` describes.
 
@@ -102,6 +107,8 @@ def objective(
       image_shape: (height, width, channels) of the dataset's images.
       classes: of the dataset's labels, or its number of attributes; only classifiers need it.
       steps: of training, at whose end the schedule of the learning rate ends; None where nothing is trained.
+      precision: of the computation, in place of `config.precision`.
+      slimming: coefficient of the L1 term on every scale, see `detection.slimmed`.
 
     Raises:
       ValueError: naming the field that is unknown or takes no such value.
@@ -122,8 +129,7 @@ def objective(
         if config.train.schedule == "cosine" and steps is not None:
             rate = optax.cosine_decay_schedule(rate, steps * updates)
         made = make_optimizer(**settings | {"learning_rate": rate})
-        slim = config.experiment == "early_bird" and config.early_bird.slimming
-        return detection.slimmed(made, config.early_bird.slimming) if slim else made
+        return detection.slimmed(made, slimming) if slimming else made
 
     fields = _fields("model", config.model, *network.parts)
     goals = _fields("objective", config.objective, make)
@@ -133,7 +139,8 @@ def objective(
             "config.objective.gradient_penalty_weight needs each image judged by itself; set "
             "config.model.batch_norm to False."
         )
-    dtype = jnp.dtype("bfloat16" if config.precision == "float8" else config.precision)
+    precision = precision or config.precision
+    dtype = jnp.dtype("bfloat16" if precision == "float8" else precision)
     fields |= {"image_size": image_shape[0], "channels": image_shape[2], "dtype": dtype}
     if classes is not None:
         fields["classes"] = classes
@@ -143,4 +150,4 @@ def objective(
     # The second part of a GAN is its discriminator.
     optimizers = [optimizer(config.objective.get("critic_steps", 1) if i else 1) for i in range(len(parts))]
     made = make(*parts, *optimizers, image_shape, **goals)
-    return made.wrapped(float8.emulated) if config.precision == "float8" else made
+    return made.wrapped(float8.emulated) if precision == "float8" else made

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from lotto_jax.experiments import kept
 from lotto_jax.metrics import extractors
 from lotto_jax.models.classifier import ResNet18
+from lotto_jax.runs import directory as directories
+from lotto_jax.runs import kept
 
 
 class Classifier(NamedTuple):
@@ -60,12 +61,12 @@ def load(workdir: str | Path) -> Classifier:
     train = "train one with `lotto-jax run`, for instance of configs/resnet18_cifar10.py"
     if not (workdir / "config.json").is_file():
         raise ValueError(f"There is no classifier in {workdir}; {train}.")
-    config = kept.config_of(workdir)
+    config = directories.config_of(workdir)
     if config.model.name != "resnet18":
         raise ValueError(f"The run in {workdir} is of {config.model.name}, which is no classifier; {train}.")
-    if config.experiment != "imp":
-        raise ValueError(f"The run in {workdir} is of config.experiment={config.experiment!r}; {train}.")
     with kept.opened(workdir) as store:
+        if any(ticket.arm != "dense" for ticket in kept.tickets_of(store, 0)):
+            raise ValueError(f"The run in {workdir} has no dense network; {train}.")
         phase = kept.restore(store, 0)
         height, width, channels = store.meta(0)["image_shape"]
     params, model_state = jax.tree.map(lambda x: x[0], (phase.params, phase.model_state))

@@ -5,9 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lotto_jax import config as configuration
+from lotto_jax import experiments
 from lotto_jax.data import sources
-from lotto_jax.experiments import build, kept, measure, table2
-from lotto_jax.experiments.run_directory import PARTS, RunDirectory
+from lotto_jax.experiments import build, measure
+from lotto_jax.experiments.run import combine, feed_of
+from lotto_jax.metrics.registry import METRICS
+from lotto_jax.runs import directory as directories
+from lotto_jax.runs import kept
+from lotto_jax.runs.directory import RunDirectory
 
 
 def evaluate(
@@ -39,36 +44,32 @@ def evaluate(
       ValueError: if there is no run, no finished round, or an argument makes no sense for it.
     """
     workdir = Path(workdir)
-    stored = kept.config_of(workdir)
-    if stored.experiment == "table2":
-        for part in kept.begun(workdir / part for part in PARTS):
-            evaluate(part, metrics, classifier, samples, every, features, data_dir, force)
-        stored.dataset.data_dir = str(data_dir) or stored.dataset.data_dir
-        with contextlib.closing(RunDirectory(workdir, stored)) as directory:
-            table2.combine(stored, sources.load(**stored.dataset), directory)
-        return
+    stored = directories.config_of(workdir)
     config = stored.copy_and_resolve_references().unlock()
+    config.dataset.data_dir = str(data_dir) or stored.dataset.data_dir
+    if parts := experiments.of(stored).parts:
+        for part in kept.begun(workdir / part for part in parts):
+            evaluate(part, metrics, classifier, samples, every, features, data_dir, force)
+        feed = feed_of(config, sources.load(**config.dataset))
+        with contextlib.closing(RunDirectory(workdir, stored)) as directory:
+            combine(config, feed, directory)
+        return
     config.metrics.names = tuple(metrics) or stored.metrics.names
     config.metrics.classifier = str(classifier) or stored.metrics.classifier
     config.metrics.features = features or stored.metrics.features
     config.metrics.samples = samples or stored.metrics.samples
     config.metrics.every = every or stored.metrics.every
-    config.dataset.data_dir = str(data_dir) or stored.dataset.data_dir
     if not config.metrics.names:
-        raise ValueError(f"The configuration of {workdir} names no metrics; give --metrics={','.join(measure.NAMES)}.")
+        raise ValueError(f"The configuration of {workdir} names no metrics; give --metrics={','.join(METRICS)}.")
     configuration.validate(config.lock())
     dataset = sources.load(**config.dataset)
     objective = build.objective(config, dataset.image_shape, dataset.classes)
     measurer = measure.prepare(config, objective, dataset)
     assert measurer is not None
-    directory = RunDirectory(workdir, stored)
-    try:
-        with kept.opened(workdir) as store:
-            phases = store.steps()
-            if gone := sorted(set(range(max(phases))) - set(phases)):
-                print(f"The states of rounds {gone[0]} to {gone[-1]} were not kept, so these are not measured.")
-            if force:
-                measurer.forget(directory)
-            measurer(directory, store, phases)
-    finally:
-        directory.close()
+    with contextlib.closing(RunDirectory(workdir, stored)), kept.opened(workdir) as store:
+        phases = store.steps()
+        if gone := sorted(set(range(max(phases))) - set(phases)):
+            print(f"The states of rounds {gone[0]} to {gone[-1]} were not kept, so these are not measured.")
+        if force:
+            measurer.forget(workdir)
+        measurer(workdir, store, phases)

@@ -1,14 +1,13 @@
 """Metrics of tickets that need another network: accuracy of reconstructions, distances between samples and data.
 
 A run measures its kept states at the end of every phase, `lotto-jax evaluate` those of a run that exists; both go
-through `Measure`. Images are made, rounded to 8 bits and looked at on the device, a batch at a time; nothing but
-features comes to the host. All tickets of a seed draw the same noise, the same in every run.
+through `Measure`, which computes what `metrics.registry` says. Images are made, rounded to 8 bits and looked at on the
+device, a batch at a time. All tickets of a seed draw the same noise, the same in every run.
 """
 
 import functools
-import itertools
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -16,54 +15,50 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
+from lotto_jax import progress
 from lotto_jax.data.sources import Dataset, Split
-from lotto_jax.experiments import classifier, compacting, kept
-from lotto_jax.experiments.run_directory import RunDirectory, write_atomically
-from lotto_jax.experiments.tickets import Ticket, total_steps
-from lotto_jax.metrics import extractors, frechet, weights
+from lotto_jax.experiments import classifier, compacting
+from lotto_jax.metrics import extractors, frechet, registry, weights
 from lotto_jax.metrics.fid import reference_statistics, warn_bias
 from lotto_jax.metrics.images import to_uint8
-from lotto_jax.metrics.inception_score import inception_score
-from lotto_jax.metrics.kid import kernel_distance
-from lotto_jax.metrics.precision_recall import precision_recall
-from lotto_jax.objectives.classification import hits
+from lotto_jax.metrics.registry import BY_EXTRACTOR, KID_IMAGES, OF_SAMPLES, Metric
 from lotto_jax.objectives.state import Batch, Images, Objective
+from lotto_jax.runs import kept, provenance, results
 from lotto_jax.training import checkpoints
+from lotto_jax.training.loop import SAMPLES
 
 BATCH = 100  # images made and looked at together; their noise depends on it
-SAMPLES = 4  # stream of that noise, beside those of training.loop and imp
-KID_IMAGES = 1000  # in each subset that KID draws
-NAMES = ("accuracy", "frechet", "fid", "fd_resnet18", "inception_score", "kid", "precision_recall")
-ORIGINALS = "accuracy_on_originals"
 
 
-class Features(NamedTuple):
-    """One extractor, and what its features are for: `frechet`, `inception_score`, `kid`, `precision_recall`."""
+class Asked(NamedTuple):
+    """A metric, the extractor that it is computed with (None: it needs none), and its columns in results.csv."""
 
-    extractor: extractors.Extractor
-    kinds: tuple[str, ...]
+    metric: Metric
+    extractor: extractors.Extractor | None
+    columns: tuple[str, ...]
 
 
-def check(config: ConfigDict, objective: Objective) -> None:
-    """Raise ValueError on the first field of `config.metrics` that makes no sense for the networks of `objective`."""
-    names, samples, model = config.metrics.names, config.metrics.samples, config.model.name
-    for name in names:
-        if name not in NAMES:
-            raise ValueError(f"config.metrics.names holds {name!r}; it takes {', '.join(NAMES)}.")
-        if name == "accuracy" and objective.reconstruct is None:
-            raise ValueError(
-                f"config.metrics.names holds 'accuracy', but {model} reconstructs no images; leave it out."
-            )
-        if name != "accuracy" and objective.sample is None:
-            raise ValueError(f"config.metrics.names holds {name!r}, but {model} draws no samples; leave it out.")
-    if len(set(names)) != len(names):
-        raise ValueError(f"config.metrics.names is {tuple(names)}; every entry may be there once.")
-    if "kid" in names and samples < KID_IMAGES:
+def check(config: ConfigDict, objective: Objective) -> list[Metric]:
+    """The metrics of `config.metrics.names`.
+
+    Raises:
+      ValueError: on the first field of `config.metrics` that makes no sense for the networks of `objective`.
+    """
+    entries, samples, model = config.metrics.names, config.metrics.samples, config.model.name
+    asked = [registry.of(entry) for entry in entries]
+    for entry, metric in zip(entries, asked, strict=True):
+        if "reconstructions" in metric.needs and objective.reconstruct is None:
+            raise ValueError(f"config.metrics.names holds {entry!r}, but {model} reconstructs no images; leave it out.")
+        if set(metric.needs) & set(OF_SAMPLES) and objective.sample is None:
+            raise ValueError(f"config.metrics.names holds {entry!r}, but {model} draws no samples; leave it out.")
+    if len(set(entries)) != len(entries):
+        raise ValueError(f"config.metrics.names is {tuple(entries)}; every entry may be there once.")
+    if "kid" in entries and samples < KID_IMAGES:
         raise ValueError(
             f"config.metrics.samples is {samples}, but kid draws subsets of {KID_IMAGES} images; raise it to that."
         )
+    return asked
 
 
 def count_label(count: int) -> str:
@@ -79,56 +74,58 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
       StorageError: if the classifier's stored state is damaged.
       ValueError: if a field makes no sense, or the classifier is missing or of other images.
     """
-    check(config, objective)
-    if not config.metrics.names:
+    metrics = check(config, objective)
+    if not metrics:
         return None
-    if config.experiment == "early_bird":
-        objective = compacting.of_any_width(objective)
-    names, features = config.metrics.names, config.metrics.features
-    if "kid" in names and len(dataset.train.label) < KID_IMAGES:
+    if "kid" in config.metrics.names and len(dataset.train.label) < KID_IMAGES:
         raise ValueError(
             f"config.metrics.names holds 'kid', which draws subsets of {KID_IMAGES} images, but there are only "
             f"{len(dataset.train.label)} training images; leave it out."
         )
-    fallen_back = features == "auto" and not weights.default_path().is_file()
-    if features == "auto":
-        features = "classifier" if fallen_back else "inception"
-    by = {"fid": "inception", "fd_resnet18": "classifier"}
-    kinds: dict[str, list[str]] = {"inception": [], "classifier": []}
-    for name in names:
-        if name != "accuracy":
-            kind = "frechet" if name in ("fid", "fd_resnet18") else name
-            chosen = kinds[by.get(name, features)]
-            chosen += [kind] if kind not in chosen else []
+    chosen = config.metrics.features
+    fallen_back = chosen == "auto" and not weights.default_path().is_file()
+    if chosen == "auto":
+        chosen = "classifier" if fallen_back else "inception"
+    extractor_of = [(metric.extractor or chosen) if set(metric.needs) & set(BY_EXTRACTOR) else "" for metric in metrics]
     judge = None
-    if kinds["classifier"] or "accuracy" in names:
-        if not config.metrics.classifier:
-            why = ""
-            if fallen_back and kinds["classifier"]:
-                why = f" (there are no Inception weights at {weights.default_path()})"
-            raise ValueError(
-                f"config.metrics.names is {tuple(names)}, which needs a classifier{why}, but "
-                "config.metrics.classifier is empty; set it to the run directory of one (configs/resnet18_*.py), or "
-                "give --config.metrics.names='()' and measure later with `lotto-jax evaluate`."
-            )
-        judge = classifier.load(config.metrics.classifier)
-        judge.check(dataset.name, dataset.image_shape)
-    if "inception_score" in kinds["classifier"] and dataset.train.label.ndim > 1:
+    if "classifier" in extractor_of or any("classify" in metric.needs for metric in metrics):
+        judge = _classifier(config, dataset, fallen_back and "classifier" in extractor_of)
+    if dataset.train.label.ndim > 1 and any(
+        "logits" in metric.needs and extractor == "classifier"
+        for metric, extractor in zip(metrics, extractor_of, strict=True)
+    ):
         raise ValueError(
             f"config.metrics.names holds 'inception_score', but the classifier of {dataset.name} tells attributes, not "
             "classes, and there are no Inception weights in use; leave it out."
         )
-    found = []
-    if kinds["inception"]:
-        found.append(Features(extractors.inception(), tuple(kinds["inception"])))
-    if kinds["classifier"]:
-        assert judge is not None
-        found.append(Features(judge.extractor, tuple(kinds["classifier"])))
-    return Measure(config, objective, dataset, judge if "accuracy" in names else None, found)
+    inception = extractors.inception() if "inception" in extractor_of else None
+    found = {"inception": inception, "classifier": judge.extractor if judge else None, "": None}
+    samples = count_label(config.metrics.samples)
+    asked: dict[tuple[str, ...], Asked] = {}
+    for metric, name in zip(metrics, extractor_of, strict=True):
+        for own in (*(registry.ALONG[other] for other in metric.along), metric):
+            extractor = found[name]
+            columns = own.column_names(extractor.name if extractor else "", samples)
+            asked.setdefault(columns, Asked(own, extractor, columns))
+    return Measure(config, compacting.of_any_width(objective), dataset, judge, list(asked.values()))
+
+
+def _classifier(config: ConfigDict, dataset: Dataset, fallen_back: bool) -> classifier.Classifier:
+    """The classifier of `config.metrics`; `fallen_back` if it stands for Inception, whose weights are not there."""
+    if not config.metrics.classifier:
+        why = f" (there are no Inception weights at {weights.default_path()})" if fallen_back else ""
+        raise ValueError(
+            f"config.metrics.names is {tuple(config.metrics.names)}, which needs a classifier{why}, but "
+            "config.metrics.classifier is empty; set it to the run directory of one (configs/resnet18_*.py), or "
+            "give --config.metrics.names='()' and measure later with `lotto-jax evaluate`."
+        )
+    judge = classifier.load(config.metrics.classifier)
+    judge.check(dataset.name, dataset.image_shape)
+    return judge
 
 
 class Measure:
-    """Adds metrics to the results of tickets whose final states are kept. `metrics` are the names it writes."""
+    """Adds metrics to the results of tickets whose final states are kept. `columns` are the names it writes."""
 
     def __init__(
         self,
@@ -136,80 +133,54 @@ class Measure:
         objective: Objective,
         dataset: Dataset,
         judge: classifier.Classifier | None,
-        features: list[Features],
+        asked: list[Asked],
     ):
         """See `prepare`, which also checks the arguments."""
         self.config, self.objective, self.dataset = config, objective, dataset
-        self.judge, self.features = judge, features
-        self.steps = total_steps(config, dataset)
+        self.judge, self.asked = judge, asked
         self.held_out: Split = getattr(dataset, config.evaluation.split)
         self._references: dict[str, frechet.Gaussian] = {}
         self._reals: dict[str, np.ndarray] = {}
-        self.provenance = self._provenance()
-        self.metrics = tuple(self.provenance)
+        self.entries = {column: self._entry(one) for one in asked for column in one.columns}
+        self.columns = tuple(self.entries)
 
-    def _names(self, features: Features) -> dict[str, tuple[str, ...]]:
-        """The metrics that each kind makes."""
-        count, own = count_label(self.config.metrics.samples), features.extractor.name
-        suffix = f"_{count}" if own == "inception" else f"_{own}_{count}"
-        names = {
-            "frechet": (f"{extractors.metric_name(features.extractor)}_{count}",),
-            "inception_score": (f"inception_score_{count}" if own == "inception" else f"is{suffix}",),
-            "kid": (f"kid_{count}" if own == "inception" else f"kd{suffix}",),
-            "precision_recall": (f"precision{suffix}", f"recall{suffix}"),
-        }
-        return {kind: names[kind] for kind in features.kinds}
-
-    def _provenance(self) -> dict[str, dict[str, Any]]:
-        """For every metric, what its numbers depend on beside the tickets."""
-        entries: dict[str, dict[str, Any]] = {}
-        if self.judge is not None:
-            own = {
-                "extractor": self.judge.identifier,
-                "classifier": str(self.judge.workdir),
-                "split": self.config.evaluation.split,
-                "images": len(self.held_out.label),
-                "seeds": list(self.config.seeds),
-            }
-            entries |= {"accuracy": own, ORIGINALS: own}
-        settings: dict[str, dict[str, Any]] = {
-            "frechet": {"reference_images": len(self.dataset.train.label)},
-            "inception_score": {"splits": 10, "shuffle_seed": 2020},
-            "kid": {"subsets": 100, "subset_size": KID_IMAGES, "subset_seed": 2020},
-            "precision_recall": {"neighbor": 3},
-        }
-        for features in self.features:
-            common: dict[str, Any] = {
-                "extractor": features.extractor.identifier,
+    def _entry(self, asked: Asked) -> dict[str, Any]:
+        """What the numbers of a metric depend on beside the tickets, and which are better."""
+        metric, extractor = asked.metric, asked.extractor
+        needs = set(metric.needs)
+        entry: dict[str, Any] = {"better": metric.better}
+        if extractor is not None:
+            entry["extractor"] = extractor.identifier
+            entry |= {"tolerance": metric.tolerance[extractor.name]} if extractor.name in metric.tolerance else {}
+        if "classify" in needs and self.judge is not None:
+            entry["extractor"] = self.judge.identifier
+        if "classify" in needs or (extractor is not None and extractor.name != "inception"):
+            entry["classifier"] = str(self.config.metrics.classifier)
+        if needs & {"originals", "reconstructions"}:
+            entry |= {"split": self.config.evaluation.split, "images": len(self.held_out.label)}
+        if needs & set(OF_SAMPLES):
+            entry |= {
                 "samples": self.config.metrics.samples,
-                "seeds": list(self.config.seeds),
                 "noise": f"stream {SAMPLES} of each seed, batches of {BATCH}",
-                "reference": "training split",
-                "reference_images": self._real_count,
             }
-            if features.extractor.name != "inception":
-                common["classifier"] = str(self.config.metrics.classifier)
-            for kind, names in self._names(features).items():
-                own = common | settings[kind]
-                if kind == "inception_score":
-                    del own["reference"], own["reference_images"]
-                entries |= {name: own for name in names}
-        return entries
+        if needs & {"real_features", "real_moments"}:
+            count = len(self.dataset.train.label) if "real_moments" in needs else self.real_count
+            entry |= {"reference": "training split", "reference_images": count}
+        return entry | {"seeds": list(self.config.seeds)} | dict(metric.settings)
 
     @property
-    def _real_count(self) -> int:
+    def real_count(self) -> int:
         """Real images that KID, precision and recall compare with: the first, as many as samples."""
         return min(self.config.metrics.samples, len(self.dataset.train.label))
 
-    def due(self, phase: int) -> bool:
-        """Whether the phase is one of those that `config.metrics.every` chooses; every early-bird ticket is."""
-        if self.config.experiment == "early_bird":
-            return phase > 0 or "dense" in self.config.early_bird.arms
-        return phase % self.config.metrics.every == 0 or phase >= self.config.imp.rounds
+    def due(self, store: checkpoints.Store, phase: int) -> bool:
+        """Whether a kept phase is one of those that are measured, see `protocol.Phase.measured`."""
+        measured = store.meta(phase)["measured"]
+        return measured == "always" or (measured == "every" and phase % self.config.metrics.every == 0)
 
     def __call__(
         self,
-        directory: RunDirectory,
+        path: Path,
         store: checkpoints.Store,
         phases: Iterable[int],
         between: Callable[[], None] = lambda: None,
@@ -217,7 +188,7 @@ class Measure:
         """Measure what results.csv lacks of some kept phases; a ticket's rows are written as soon as they are there.
 
         Args:
-          directory: of the run.
+          path: of the run directory.
           store: its finished phases.
           phases: their numbers; those that are not due are passed over.
           between: called between tickets, to stop by raising.
@@ -226,131 +197,63 @@ class Measure:
           ValueError: if results.csv has such metrics from another extractor or sample count.
           StorageError: if a state is damaged.
         """
-        self._claim(directory)
-        todo = {phase: self._missing(directory, store, phase) for phase in phases if self.due(phase)}
+        provenance.claim(path, self.entries)
+        todo = {phase: self._missing(path, store, phase) for phase in phases if self.due(store, phase)}
         total = sum(map(len, todo.values()))
-        with tqdm(
-            total=total, desc="measuring", unit=" tickets", leave=False, delay=1.0, dynamic_ncols=True
-        ) as progress:
+        with progress.bar(total=total, desc="measuring", unit=" tickets", leave=False, delay=1.0) as bar:
             for phase, wanted in todo.items():
                 trained = kept.restore(store, phase) if wanted else None
-                for i, metrics in wanted.items():
+                steps = store.meta(phase)["steps"]
+                for i, columns in wanted.items():
                     assert trained is not None
                     ticket = trained.tickets[i]
-                    progress.set_postfix_str(ticket.name)
-                    values = self._ticket(i, trained, metrics)
-                    directory.add_results(
-                        ticket.result(self.config, self.steps, name, values[name]) for name in metrics
-                    )
-                    progress.update()
+                    bar.set_postfix_str(ticket.name)
+                    values = self.ticket(i, trained, columns)
+                    rows = [ticket.result(self.config, steps, column, values[column]) for column in columns]
+                    results.add(path, rows)
+                    bar.update()
                     between()
 
-    def _claim(self, directory: RunDirectory) -> None:
-        """Enter the provenance of these metrics into metrics.json, unless it has another one."""
-        path = directory.path / "metrics.json"
-        stored = json.loads(path.read_text()) if path.exists() else {}
-        for metric, entry in self.provenance.items():
-            for field in entry.keys() - {"classifier"}:  # that may have moved
-                there = stored.get(metric, entry).get(field, entry[field])
-                if there != entry[field]:
-                    raise ValueError(
-                        f"{metric} in {directory.path} was measured with {field} {there}, not {entry[field]}; "
-                        "`lotto-jax evaluate --force` measures it again."
-                    )
-        write_atomically(path, json.dumps(stored | self.provenance, indent=2) + "\n")
-
-    def forget(self, directory: RunDirectory) -> None:
+    def forget(self, path: Path) -> None:
         """Remove what the run has of these metrics."""
-        directory.drop_results(self.metrics)
-        path = directory.path / "metrics.json"
-        if path.exists():
-            stored = json.loads(path.read_text())
-            left = {metric: entry for metric, entry in stored.items() if metric not in self.metrics}
-            write_atomically(path, json.dumps(left, indent=2) + "\n")
+        results.drop(path, self.columns)
+        provenance.drop(path, self.columns)
 
-    def _missing(self, directory: RunDirectory, store: checkpoints.Store, phase: int) -> dict[int, list[str]]:
-        """By number of the ticket in its phase, the metrics that results.csv lacks."""
-        first = next(filter(self.due, itertools.count()))  # has the accuracy on the originals, one number for the run
-        results = {
-            ticket.result(self.config, self.steps, name, 0.0): i
-            for i, ticket in enumerate(Ticket(*fields) for fields in store.meta(phase)["tickets"])
-            for name in self.metrics
-            if name != ORIGINALS or (phase, i) == (first, 0)
+    def _missing(self, path: Path, store: checkpoints.Store, phase: int) -> dict[int, list[str]]:
+        """By number of the ticket in its phase, the columns that results.csv lacks."""
+        meta = store.meta(phase)
+        once = {column for one in self.asked if one.metric.once for column in one.columns}
+        first = phase == next(number for number in store.steps() if self.due(store, number))
+        wanted = {
+            ticket.result(self.config, meta["steps"], column, 0.0): i
+            for i, ticket in enumerate(kept.tickets_of(store, phase))
+            for column in self.columns
+            if column not in once or (first and i == 0)
         }
         found: dict[int, list[str]] = {}
-        for result in directory.missing(results):
-            found.setdefault(results[result], []).append(result.metric)
+        for result in results.missing(path, wanted):
+            found.setdefault(wanted[result], []).append(result.metric)
         return found
 
-    def _ticket(self, i: int, trained: kept.Kept, metrics: list[str]) -> dict[str, float]:
-        """Values of at least the given metrics of one ticket."""
+    def ticket(self, i: int, trained: kept.Kept, columns: list[str]) -> dict[str, float]:
+        """Values of at least the given columns of one ticket of a phase."""
         key = jax.random.fold_in(jax.random.key(np.uint32(trained.tickets[i].seed)), SAMPLES)
         make = functools.partial(
             _make, params=trained.params, model_state=trained.model_state, ticket=np.int32(i), key=key
         )
+        asked = [one for one in self.asked if set(one.columns) & set(columns)]
+        given: dict[str, Given] = {}
         values: dict[str, float] = {}
-        if ORIGINALS in metrics:
-            values[ORIGINALS] = self._accuracy(self.held_out.image)
-        if "accuracy" in metrics:
-            values["accuracy"] = self._accuracy(self._reconstructions(make))
-        for features in self.features:
-            names = self._names(features)
-            kinds = [kind for kind in features.kinds if set(names[kind]) & set(metrics)]
-            if kinds:
-                for kind, found in self._distances(features, kinds, self._samples(make)).items():
-                    values |= dict(zip(names[kind], found, strict=True))
+        for one in asked:
+            name = one.extractor.identifier if one.extractor else ""
+            if name not in given:
+                needs = {need for other in asked if other.extractor is one.extractor for need in other.metric.needs}
+                given[name] = Given(self, one.extractor, needs, make)
+            found = one.metric.compute(given[name])
+            values |= dict(zip(one.columns, found if isinstance(found, tuple) else (found,), strict=True))
         return values
 
-    def _samples(self, make: Callable[..., Array]) -> Iterator[UInt8[Array, "batch height width channels"]]:
-        """`config.metrics.samples` images, by batches."""
-        count = self.config.metrics.samples
-        like = Batch(jnp.zeros((BATCH, *self.dataset.image_shape), jnp.uint8), jnp.zeros(BATCH, jnp.int32))
-        for number, start in enumerate(range(0, count, BATCH)):
-            yield make(self.objective.sample, batch=like, number=np.int32(number))[: count - start]
-
-    def _reconstructions(self, make: Callable[..., Array]) -> Iterator[UInt8[Array, "batch height width channels"]]:
-        """The held-out split as the ticket reconstructs it, by batches."""
-        count = len(self.held_out.label)
-        for number, start in enumerate(range(0, count, BATCH)):
-            image, label = (x[start : start + BATCH] for x in self.held_out)
-            size = len(label)
-            fill = [(0, BATCH - size)]  # so that the last batch needs no program of its own
-            padded = (np.pad(x, fill + [(0, 0)] * (x.ndim - 1)) for x in (image, label))
-            batch = Batch(*map(jnp.asarray, padded))
-            yield make(self.objective.reconstruct, batch=batch, number=np.int32(number))[:size]
-
-    def _accuracy(self, images: np.ndarray | Iterator[Array]) -> float:
-        """Of the classifier on images of the held-out split."""
-        assert self.judge is not None
-        logits = extractors.features(images, self.judge.extractor, ("logits",), BATCH)["logits"]
-        return float(np.mean(hits(logits, self.held_out.label)))
-
-    def _distances(self, features: Features, kinds: list[str], images: Iterator[Array]) -> dict[str, tuple[float, ...]]:
-        """What one extractor says about samples, by kind."""
-        extractor = features.extractor
-        rows = {"frechet": extractor.layer, "kid": extractor.layer, "precision_recall": extractor.layer}
-        rows["inception_score"] = "logits_unbiased" if extractor.name == "inception" else "logits"
-        layers = tuple(dict.fromkeys(rows[kind] for kind in kinds))
-        collected = {rows[kind] for kind in kinds if kind != "frechet"}  # the Frechet distance needs only moments
-        moments, parts = frechet.Stream(), []
-        for part in extractors.stream(images, extractor, layers, BATCH):
-            if "frechet" in kinds:
-                moments.add(part[extractor.layer])
-            parts.append({layer: part[layer] for layer in collected})
-        whole = {layer: np.concatenate([part[layer] for part in parts]) for layer in collected}
-        values: dict[str, tuple[float, ...]] = {}
-        if "frechet" in kinds:
-            generated, real = frechet.gaussian(moments.moments()), self._reference(extractor)
-            values["frechet"] = (frechet.frechet_distance(generated, real),)
-        if "inception_score" in kinds:
-            values["inception_score"] = (inception_score(whole[rows["inception_score"]]).mean,)
-        if "kid" in kinds:
-            values["kid"] = (kernel_distance(whole[extractor.layer], self._real(extractor)).mean,)
-        if "precision_recall" in kinds:
-            values["precision_recall"] = tuple(precision_recall(whole[extractor.layer], self._real(extractor)))
-        return values
-
-    def _reference(self, extractor: extractors.Extractor) -> frechet.Gaussian:
+    def reference(self, extractor: extractors.Extractor) -> frechet.Gaussian:
         """Statistics of all training images; kept in the user's cache too, by their content."""
         if extractor.identifier not in self._references:
             found = reference_statistics(self.dataset.train.image, extractor, BATCH)
@@ -359,12 +262,107 @@ class Measure:
             self._references[extractor.identifier] = found
         return self._references[extractor.identifier]
 
-    def _real(self, extractor: extractors.Extractor) -> Float[np.ndarray, "images features"]:
+    def real(self, extractor: extractors.Extractor) -> Float[np.ndarray, "images features"]:
         """Features of the first training images, as many as samples."""
         if extractor.identifier not in self._reals:
-            images = self.dataset.train.image[: self._real_count]
+            images = self.dataset.train.image[: self.real_count]
             self._reals[extractor.identifier] = extractors.features(images, extractor, None, BATCH)[extractor.layer]
         return self._reals[extractor.identifier]
+
+
+class Given:
+    """What the metrics of one ticket and one extractor are computed from (`registry.Given`), each when it is read."""
+
+    def __init__(
+        self,
+        measure: Measure,
+        extractor: extractors.Extractor | None,
+        needs: Collection[str],
+        make: Callable[..., Array],
+    ):
+        """`needs` are those of all its metrics, so that the extractor looks at the samples once."""
+        self._measure, self._extractor, self._needs, self._make = measure, extractor, needs, make
+        self.originals, self.labels = measure.held_out
+
+    def classify(self, images: Any) -> Float[np.ndarray, "n classes"]:
+        """Logits of the classifier."""
+        assert self._measure.judge is not None
+        return extractors.features(images, self._measure.judge.extractor, ("logits",), BATCH)["logits"]
+
+    @functools.cached_property
+    def reconstructions(self) -> UInt8[np.ndarray, "held_out height width channels"]:
+        """The held-out split as the ticket reconstructs it."""
+        return np.concatenate([np.asarray(part) for part in self._reconstructed()])
+
+    def _reconstructed(self) -> Iterator[UInt8[Array, "batch height width channels"]]:
+        held_out = self._measure.held_out
+        count = len(held_out.label)
+        for number, start in enumerate(range(0, count, BATCH)):
+            image, label = (x[start : start + BATCH] for x in held_out)
+            size = len(label)
+            fill = [(0, BATCH - size)]  # so that the last batch needs no program of its own
+            padded = (np.pad(x, fill + [(0, 0)] * (x.ndim - 1)) for x in (image, label))
+            batch = Batch(*map(jnp.asarray, padded))
+            yield self._make(self._measure.objective.reconstruct, batch=batch, number=np.int32(number))[:size]
+
+    @functools.cached_property
+    def samples(self) -> UInt8[np.ndarray, "samples height width channels"]:
+        """`config.metrics.samples` images."""
+        return np.concatenate([np.asarray(part) for part in self._drawn()])
+
+    def _drawn(self) -> Iterator[UInt8[Array, "batch height width channels"]]:
+        count, shape = self._measure.config.metrics.samples, self._measure.dataset.image_shape
+        like = Batch(jnp.zeros((BATCH, *shape), jnp.uint8), jnp.zeros(BATCH, jnp.int32))
+        for number, start in enumerate(range(0, count, BATCH)):
+            yield self._make(self._measure.objective.sample, batch=like, number=np.int32(number))[: count - start]
+
+    @functools.cached_property
+    def _looked(self) -> dict[str, Any]:
+        """What the extractor says of samples, in one pass: moments, and what features are needed whole."""
+        extractor = self._own
+        logits = "logits_unbiased" if extractor.name == "inception" else "logits"
+        layers = {"features": extractor.layer, "logits": logits}
+        collected = {need: layer for need, layer in layers.items() if need in self._needs}
+        wanted = [extractor.layer] if "moments" in self._needs else []
+        moments, parts = frechet.Stream(), []
+        for part in extractors.stream(
+            self._drawn(), extractor, tuple(dict.fromkeys([*wanted, *collected.values()])), BATCH
+        ):
+            if "moments" in self._needs:
+                moments.add(part[extractor.layer])
+            parts.append({need: part[layer] for need, layer in collected.items()})
+        found: dict[str, Any] = {need: np.concatenate([part[need] for part in parts]) for need in collected}
+        return found | ({"moments": frechet.gaussian(moments.moments())} if "moments" in self._needs else {})
+
+    @property
+    def _own(self) -> extractors.Extractor:
+        assert self._extractor is not None
+        return self._extractor
+
+    @property
+    def features(self) -> Float[np.ndarray, "samples features"]:
+        """Features of samples."""
+        return self._looked["features"]
+
+    @property
+    def logits(self) -> Float[np.ndarray, "samples classes"]:
+        """Logits of samples."""
+        return self._looked["logits"]
+
+    @property
+    def moments(self) -> frechet.Gaussian:
+        """Mean and covariance of the features of samples."""
+        return self._looked["moments"]
+
+    @property
+    def real_features(self) -> Float[np.ndarray, "real features"]:
+        """Features of the first training images, as many as samples."""
+        return self._measure.real(self._own)
+
+    @property
+    def real_moments(self) -> frechet.Gaussian:
+        """Mean and covariance of the features of all training images."""
+        return self._measure.reference(self._own)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -44,7 +44,7 @@ def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
 
 def masks_of(run: Run, trained: Trained) -> Record:
     """The masks of winning and one-shot tickets, for use elsewhere."""
-    found = []
+    found, rewind = [], run.config.imp.rewind_step
     host = jax.device_get(trained.stack.mask)
     for i, ticket in enumerate(trained.stack.tickets):
         if ticket.arm in ("winning", "one_shot"):
@@ -53,12 +53,12 @@ def masks_of(run: Run, trained: Trained) -> Record:
             parent = "dense"
             if ticket.arm == "winning" and ticket.level > 1:
                 parent = ticket._replace(level=ticket.level - 1).name
-            found.append((ticket, mask, {"parent": parent, "start": run.config.imp.rewind_step}))
+            found.append((ticket, mask, {"parent": parent, "start": rewind}))
     return Record(masks=found)
 
 
 def phase(run: Run) -> list[Phase]:
-    """The tickets of `config.imp.one_shot_sparsities`, in the first entry of `config.imp.pruned`; none if it is empty."""
+    """The tickets of `config.imp.one_shot_sparsities`, in the first entry of `config.imp.pruned`, if there are any."""
     imp = run.config.imp
     if not imp.one_shot_sparsities:
         return []

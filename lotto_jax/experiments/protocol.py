@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from lotto_jax.objectives.state import Objective, TrainState

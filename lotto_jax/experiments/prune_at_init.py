@@ -1,4 +1,4 @@
-"""Masks that are found before training, by SNIP and GraSP: arms of a round, and an experiment of their own (Table 2)."""
+"""Masks found before training, by SNIP and GraSP: arms of a round, and an experiment of their own (Table 2)."""
 
 from __future__ import annotations
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
+from lotto_jax import experiments
 from lotto_jax.data import sources
 from lotto_jax.data.sources import Dataset
-from lotto_jax.experiments import build, early_bird, imp, measure, table2
-from lotto_jax.experiments.run_directory import RunDirectory
-from lotto_jax.experiments.tickets import total_steps
+from lotto_jax.experiments import build, measure
+from lotto_jax.experiments.runner import Run
 from lotto_jax.objectives.state import Objective
+from lotto_jax.runs import provenance, results
+from lotto_jax.runs.directory import RunDirectory
+from lotto_jax.training.feed import Feed
 from lotto_jax.training.preemption import Preemption
 
 
@@ -27,40 +30,82 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
       Preempted: if SIGTERM came; the state is saved.
     """
     configuration.validate(config)
+    experiment, root, given = experiments.of(config), Path(workdir), preemption or Preemption()
+    _check_read(config, experiment.reads)
     dataset = sources.load(**config.dataset)
-    given = preemption or Preemption()
-    root = Path(workdir)
-    if config.experiment != "table2":
-        _train(config, dataset, root, given, *_prepare(config, dataset))
-        return
-    table2.check(config)
-    prepared = [(part, _prepare(part, dataset)) for part in table2.parts_of(config)]  # all, before the first trains
-    with contextlib.closing(RunDirectory(root, config)) as directory:
-        for part, (objective, metrics) in prepared:
-            _train(part, dataset, root / part.experiment, given, objective, metrics)
-            table2.combine(config, dataset, directory)
+    with contextlib.closing(feed_of(config, dataset)) as feed:
+        if not experiment.parts:
+            _train(config, feed, root, given, *_prepare(config, feed))
+            return
+        experiment.check(config, build.objective(config, dataset.image_shape, dataset.classes), feed)
+        prepared = [(part, _prepare(part, feed)) for part in experiments.parts_of(config)]  # before the first trains
+        with contextlib.closing(RunDirectory(root, config)) as directory:
+            for part, (objective, metrics) in prepared:
+                _train(part, feed, root / part.experiment, given, objective, metrics)
+                combine(config, feed, directory)
 
 
-def _prepare(config: ConfigDict, dataset: Dataset) -> tuple[Objective, measure.Measure | None]:
+def feed_of(config: ConfigDict, dataset: Dataset) -> Feed:
+    """The data of a configuration.
+
+    Raises:
+      ValueError: if `config.train` or `config.evaluation` does not suit the dataset.
+    """
+    examples, batch_size = len(dataset.train.label), config.train.batch_size
+    if batch_size > examples:
+        raise ValueError(
+            f"config.train.batch_size is {batch_size}, more than the {examples} training examples; lower it."
+        )
+    critic_steps = config.objective.get("critic_steps", 1)
+    if batch_size % critic_steps:
+        raise ValueError(
+            f"config.train.batch_size is {batch_size}, which {critic_steps} critic steps cannot share equally; "
+            "make it a multiple of config.objective.critic_steps."
+        )
+    if not len(getattr(dataset, config.evaluation.split).label):
+        raise ValueError(
+            f"config.evaluation.split is {config.evaluation.split!r}, but that split is empty; "
+            "set config.dataset.validation_examples or evaluate on the test split."
+        )
+    return Feed(dataset, batch_size, config.train.epochs, config.evaluation.split)
+
+
+def combine(config: ConfigDict, feed: Feed, directory: RunDirectory) -> None:
+    """Put the results of an experiment's parts, as far as there are any, together above them."""
+    experiment, path = experiments.of(config), directory.path
+    parts = [path / part for part in experiment.parts]
+    provenance.write(path, provenance.merged(parts))
+    rows = experiment.combine(config, feed, path)
+    results.replace(path, [*rows, *(row for part in parts for row in results.read(part))])
+
+
+def _check_read(config: ConfigDict, reads: tuple[str, ...]) -> None:
+    """Raise ValueError if a field is set that the experiment does not read."""
+    default = configuration.flatten(configuration.as_dict(configuration.default()))
+    for key, value in configuration.flatten(configuration.as_dict(config)).items():
+        if key.startswith(("imp.", "early_bird.")) and value != default[key] and not key.startswith(reads or ("-",)):
+            raise ValueError(
+                f"config.{key} is {value!r}, but the experiment {config.experiment!r} does not read it; leave it out."
+            )
+
+
+def _prepare(config: ConfigDict, feed: Feed) -> tuple[Objective, measure.Measure | None]:
     """The objective of a configuration that makes sense for the dataset, and what measures its metrics."""
-    objective = build.objective(config, dataset.image_shape, dataset.classes, total_steps(config, dataset))
-    if config.experiment == "early_bird":
-        early_bird.check(config, objective, dataset)
-    else:
-        imp.check(config, objective)
+    dataset = feed.dataset
+    objective = build.objective(config, dataset.image_shape, dataset.classes, feed.steps)
+    experiments.of(config).check(config, objective, feed)
     return objective, measure.prepare(config, objective, dataset)
 
 
 def _train(
     config: ConfigDict,
-    dataset: Dataset,
+    feed: Feed,
     workdir: Path,
     preemption: Preemption,
     objective: Objective,
     metrics: measure.Measure | None,
 ) -> None:
-    with contextlib.closing(RunDirectory(workdir, config)) as directory:
-        if config.experiment == "early_bird":
-            early_bird.run(config, dataset, directory, preemption, metrics)
-        else:
-            imp.run(config, objective, dataset, directory, preemption, metrics)
+    with contextlib.ExitStack() as closing:
+        directory = closing.enter_context(contextlib.closing(RunDirectory(workdir, config)))
+        made = Run(config, experiments.of(config), objective, feed, directory, preemption, metrics)
+        closing.enter_context(contextlib.closing(made)).run()

@@ -13,17 +13,16 @@ phase is trained again from the phases before it, a snapshot from initialization
 
 import functools
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
-from typing import NamedTuple
 
 from lotto_jax import pruning
-from lotto_jax.experiments import build, drawing
+from lotto_jax.experiments import build, costs, drawing
 from lotto_jax.experiments.measure import Measure
 from lotto_jax.experiments.protocol import Experiment, Phase, Record, Stack, Start, Trained
 from lotto_jax.experiments.recorder import Recorder
@@ -38,6 +37,22 @@ from lotto_jax.training.feed import Feed
 from lotto_jax.training.preemption import Preemption
 
 SNAPSHOTS = "snapshots"  # below checkpoints/: dense states of all seeds, by step, which tickets start from
+
+
+def directions(objective: Objective, metrics: Collection[str]) -> dict[str, str]:
+    """Which values of metrics are better, as the objective and the costs declare it.
+
+    Raises:
+      ValueError: if one declares nothing.
+    """
+    declared = dict(objective.better) | costs.BETTER
+    for metric in metrics:
+        if metric not in declared:
+            raise ValueError(
+                f"The metric {metric!r} of the objective has no direction; give the Objective "
+                f"better=(({metric!r}, 'lower'),), or 'higher', or 'neither'."
+            )
+    return {metric: declared[metric] for metric in metrics}
 
 
 class Finished(NamedTuple):
@@ -70,7 +85,8 @@ class Run:
         preemption: Preemption,
         measure: Measure | None = None,
     ):
-        self.config, self.objective, self.feed, self.directory = config, objective, feed, directory
+        self.config: ConfigDict = config
+        self.objective, self.feed, self.directory = objective, feed, directory
         self.preemption, self.measure = preemption, measure
         self.steps, self.seeds = feed.steps, list(config.seeds)
         self.recorder = Recorder(directory.path, config.log_every)
@@ -220,7 +236,8 @@ class Run:
             values = {name: own[i] for name, own in metrics.items()} | dict(record.rows[i] if record.rows else {})
             rows += [ticket.result(self.config, self.steps, name, float(value)) for name, value in values.items()]
         if rows:
-            provenance.add(path, rows, self.objective.better)
+            better = directions(self.objective, {row.metric for row in rows})
+            provenance.declare(path, better)
             results.add(path, rows)
         for ticket, mask, origin in record.masks:
             tickets.write(path, ticket, mask, origin)

@@ -39,9 +39,7 @@ def rule_of(config: ConfigDict) -> Rule:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def prune(
-    rule: Rule, params: pruning.Params, mask: pruning.Mask, fraction: Float[Array, ""]
-) -> pruning.Mask:
+def prune(rule: Rule, params: pruning.Params, mask: pruning.Mask, fraction: Float[Array, ""]) -> pruning.Mask:
     """The masks of stacked tickets after another round."""
     return jax.vmap(lambda p, m: rule(p, m, fraction))(params, mask)
 

@@ -11,13 +11,17 @@ from lotto_jax.metrics.images import to_uint8
 from lotto_jax.metrics.inception_score import InceptionScore, inception_score
 from lotto_jax.metrics.kid import KernelDistance, kernel_distance
 from lotto_jax.metrics.precision_recall import PrecisionRecall, precision_recall
+from lotto_jax.metrics.registry import METRICS, Given, Metric
 
 __all__ = [
+    "METRICS",
     "Extractor",
     "FoldedDistance",
     "Gaussian",
+    "Given",
     "InceptionScore",
     "KernelDistance",
+    "Metric",
     "PrecisionRecall",
     "features",
     "fid",

@@ -23,12 +23,18 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Key, PyTree, UInt8
 
 from lotto_jax.objectives import loss_scale
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
+from lotto_jax.objectives.state import Batch, Better, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
 
 Logits = Float[Array, "batch"]
 GRAY_LEVEL = 2 / 255  # of images in [-1, 1]
 NEVER = 2**31 - 1
+
+BETTER: tuple[tuple[str, Better], ...] = (
+    ("generator_loss", "neither"),
+    ("discriminator_loss", "neither"),
+    ("collapsed", "neither"),
+)
 
 
 class Pair(NamedTuple):
@@ -254,7 +260,7 @@ def make(
 
     components = ("generator", "discriminator")
     minimized = tuple(TrainingLoss((name,), functools.partial(initial_loss, component=name)) for name in components)
-    return Objective(components, init, step, evaluate, minimized, sample=sample, collapses=True)
+    return Objective(components, init, step, evaluate, minimized, sample=sample, collapses=True, better=BETTER)
 
 
 def _of_component(model_state: PyTree, name: str) -> PyTree:

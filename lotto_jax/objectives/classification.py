@@ -9,8 +9,10 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from lotto_jax.objectives import loss_scale
 from lotto_jax.objectives.reconstruction import to_unit
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
+from lotto_jax.objectives.state import Batch, Better, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
+
+BETTER: tuple[tuple[str, Better], ...] = (("loss", "lower"), ("accuracy", "higher"))
 
 
 def hits(
@@ -96,4 +98,4 @@ def make(
         return metrics(logits, batch.label)
 
     losses = (TrainingLoss(("classifier",), lambda *inputs: loss(*inputs)[0]),)
-    return Objective(("classifier",), init, step, evaluate, losses)
+    return Objective(("classifier",), init, step, evaluate, losses, better=BETTER)

@@ -10,8 +10,10 @@ from jaxtyping import Array, Float, Key, PyTree
 from lotto_jax.models.vae import VAE
 from lotto_jax.objectives import loss_scale
 from lotto_jax.objectives.reconstruction import Loss, check_loss, to_unit
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
+from lotto_jax.objectives.state import Batch, Better, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
+
+BETTER: tuple[tuple[str, Better], ...] = (("loss", "lower"), ("reconstruction_loss", "lower"), ("kl", "neither"))
 
 
 def kl_to_normal(
@@ -98,4 +100,4 @@ def make(
 
     components = ("encoder", "decoder")
     losses = (TrainingLoss(components, training_loss),)
-    return Objective(components, init, step, evaluate, losses, reconstruct, sample)
+    return Objective(components, init, step, evaluate, losses, reconstruct, sample, better=BETTER)

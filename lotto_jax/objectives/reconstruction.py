@@ -9,10 +9,12 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from lotto_jax.objectives import loss_scale
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState, masked_update
+from lotto_jax.objectives.state import Batch, Better, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
 
 Loss = Literal["mse", "bce"]
+
+BETTER: tuple[tuple[str, Better], ...] = (("reconstruction_loss", "lower"),)
 
 
 def to_unit(image: Array) -> Float[Array, "..."]:
@@ -83,4 +85,4 @@ def make(
 
     components = ("encoder", "decoder")
     losses = (TrainingLoss(components, lambda *inputs: training_loss(*inputs)[0]),)
-    return Objective(components, init, step, evaluate, losses, reconstruct)
+    return Objective(components, init, step, evaluate, losses, reconstruct, better=BETTER)

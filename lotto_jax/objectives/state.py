@@ -1,7 +1,7 @@
 """What an objective hands to the training loop: the train state, and pure functions over it."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 from lotto_jax.pruning import masks
 
 Metrics = dict[str, Float[Array, ""]]
+Better = Literal["lower", "higher", "neither"]
 
 
 class Batch(NamedTuple):
@@ -69,6 +70,8 @@ class Objective(NamedTuple):
         has no prior.
       collapses: whether training can fail for single tickets without failing the run (GANs). `step` then skips updates
         that are not finite, and `evaluate` has a metric `collapsed`, 1 where the output is constant or not finite.
+      better: for every metric of `evaluate`, which values are better: `lower`, `higher`, or `neither`. Pairs, since an
+        objective is a static argument of jitted functions and has to be hashable.
     """
 
     components: tuple[str, ...]
@@ -79,6 +82,7 @@ class Objective(NamedTuple):
     reconstruct: Images | None = None
     sample: Images | None = None
     collapses: bool = False
+    better: tuple[tuple[str, Better], ...] = ()
 
     def wrapped(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> "Objective":
         """The objective with every function that runs the model, but `init`, replaced by `wrap(function)`."""

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from scipy import stats
 
-from lotto_jax.experiments.run_directory import Result
+from lotto_jax.objectives.state import Better
+from lotto_jax.runs.results import Result
 
-HIGHER_IS_BETTER = ("accuracy", "inception_score", "is_", "precision", "recall")
-UNDIRECTED = ("generator_loss", "discriminator_loss", "kl")  # neither high nor low is good
 FOUND = "found_step"  # of an early-bird ticket; -1 where none was found
 COLLAPSED = "collapsed"  # this metric is no result of its own: it says which seeds to leave out
 SIGNIFICANCE = 0.05
@@ -72,12 +71,12 @@ def points(results: list[Result], metric: str) -> list[Point]:
     return made
 
 
-def default_tolerance(metric: str, dense: Point) -> float:
-    """How much worse than the dense mean a winning ticket may be: 10 points of FID, else one std or 10 %."""
-    return 10.0 if metric.startswith("fid") else max(dense.std, 0.1 * abs(dense.mean))
+def default_tolerance(dense: Point) -> float:
+    """How much worse than the dense mean a winning ticket may be, by a metric without a tolerance of its own."""
+    return max(dense.std, 0.1 * abs(dense.mean))
 
 
-def winning(points: list[Point], metric: str, pruned: str, tolerance: float = 0.0) -> Winning | None:
+def winning(points: list[Point], better: Better, pruned: str, tolerance: float = 0.0) -> Winning | None:
     """The largest sparsity at which the winning arm is as good as the dense network and the random arm is worse.
 
     As good: its mean is worse than the dense mean by at most the tolerance. Worse: a one-sided Welch test of the random
@@ -85,7 +84,7 @@ def winning(points: list[Point], metric: str, pruned: str, tolerance: float = 0.
 
     Args:
       points: of one metric.
-      metric: its name, which says whether higher or lower is better.
+      better: which values of the metric are, as metrics.json declares it.
       pruned: the choice of components.
       tolerance: 0 for the default.
 
@@ -93,14 +92,14 @@ def winning(points: list[Point], metric: str, pruned: str, tolerance: float = 0.
       None if that is not decidable: the dense, winning or random arm was not measured, or with a single seed, or the
       metric has no better and worse.
     """
-    if metric in UNDIRECTED:
+    if better == "neither":
         return None
-    sign = -1 if metric.startswith(HIGHER_IS_BETTER) else 1
+    sign = -1 if better == "higher" else 1
     dense = next((p for p in points if p.arm == "dense"), None)
     arms = {arm: {p.round: p for p in points if (p.pruned, p.arm) == (pruned, arm)} for arm in ("winning", "random")}
     if dense is None or not arms["winning"] or not any(len(p.values) > 1 for p in arms["random"].values()):
         return None
-    allowed = tolerance or default_tolerance(metric, dense)
+    allowed = tolerance or default_tolerance(dense)
     found: tuple[float | None, float | None] = (None, None)
     for number, ticket in sorted(arms["winning"].items()):
         control = arms["random"].get(number)

@@ -3,10 +3,11 @@
 import csv
 import io
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from lotto_jax.experiments.run_directory import Result
 from lotto_jax.reports import summary
+from lotto_jax.runs.results import Result
 
 METHODS = {
     "dense": "unpruned",
@@ -70,10 +71,10 @@ def quality(results: list[Result]) -> list[str]:
     return [metric for metric in summary.metrics(results) if metric not in COSTS]
 
 
-def judged_by(results: list[Result]) -> str:
+def judged_by(results: list[Result], better: Mapping[str, str]) -> str:
     """The metric that Figure 7 shows: a Frechet distance if there is one, else the first that has better and worse."""
     names = quality(results)
-    directed = [name for name in names if name not in summary.UNDIRECTED] or names
+    directed = [name for name in names if better[name] != "neither"] or names
     return next((name for name in names if name.startswith(("fid", "fd_"))), directed[0])
 
 

@@ -2,7 +2,7 @@
 
 | file | module | what |
 |---|---|---|
-| `config.json`, `.lock` | `directory` | the resolved configuration and the versions it ran with; one process at a time |
+| `config.json`, `.lock` | `directory` | resolved configuration and versions; one process at a time |
 | `progress.json` | `directory` | how many phases are done |
 | `results.csv` | `results` | one measurement a row |
 | `metrics.json` | `provenance` | of every metric: which values are better, and what its numbers depend on |

@@ -3,18 +3,17 @@
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lotto_jax.runs.files import write_atomically
 
 METRICS = "metrics.json"
-Better = Literal["lower", "higher", "neither"]
 Entries = dict[str, dict[str, Any]]
 MAY_DIFFER = {"classifier"}  # the directory may have moved
 
 
 def read(path: Path) -> Entries:
-    """By metric, its entry: `better`, perhaps `tolerance`, and for metrics by other networks what they measured with."""
+    """By metric, its entry: `better`, perhaps `tolerance`, and what it was measured with."""
     file = path / METRICS
     return json.loads(file.read_text()) if file.exists() else {}
 
@@ -40,6 +39,14 @@ def claim(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
                     "`lotto-jax evaluate --force` measures it again."
                 )
     write(path, stored | {metric: dict(entry) for metric, entry in entries.items()})
+
+
+def declare(path: Path, better: Mapping[str, str]) -> None:
+    """Enter which values of metrics are better, those of the objective and the costs."""
+    stored = read(path)
+    entries = {metric: {"better": direction} for metric, direction in better.items() if metric not in stored}
+    if entries:
+        write(path, stored | entries)
 
 
 def drop(path: Path, metrics: Collection[str]) -> None:

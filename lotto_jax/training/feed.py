@@ -1,4 +1,4 @@
-"""A dataset as the training loop takes it: all of it on the devices, or streamed from the host, the same bit for bit."""
+"""A dataset as the training loop takes it: whole on the devices, or streamed from the host with the same results."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -71,7 +71,10 @@ class Feed:
             return
         stream = self._stream(placement.mesh)
         key_data, order = np.unique(jax.device_get(jax.random.key_data(states.key)), axis=0, return_inverse=True)
-        keys, order = jax.random.wrap_key_data(jnp.asarray(key_data)), placement.place(order.reshape(-1).astype(np.int32))
+        keys, order = (
+            jax.random.wrap_key_data(jnp.asarray(key_data)),
+            placement.place(order.reshape(-1).astype(np.int32)),
+        )
         steps = min(stream.chunk_steps(len(keys) * self.batch_size), self.steps)
         firsts = range(start, stop, steps)
         for first, batch in zip(firsts, stream.chunks(self._numbers(keys, steps), firsts), strict=True):

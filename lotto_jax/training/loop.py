@@ -21,7 +21,7 @@ from lotto_jax.training import shuffle
 
 Parallel = Literal["vmap", "sequential", "sharded"]
 # Streams derived from a ticket's key by fold_in.
-ORDER, NOISE, EVALUATION = range(3)
+ORDER, NOISE, EVALUATION, SHUFFLE, SAMPLES, SCORES = range(6)
 
 
 @functools.partial(jax.jit, static_argnames="objective")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from lotto_jax import pruning
-from lotto_jax.experiments import compacting
+from lotto_jax.experiments import compacting, costs
 from lotto_jax.models import dcgan
 from lotto_jax.objectives import adversarial
 from lotto_jax.objectives.state import Batch, Objective, TrainState
@@ -33,7 +33,7 @@ def _stepping(objective: Objective, state: TrainState, batch: Batch) -> tuple[Ca
         current[0], metrics = step(current[0], mask, batch, key)
         return jax.block_until_ready((current[0], metrics))
 
-    return call, compacting.memory(step)
+    return call, costs.memory(step)
 
 
 def run(width: int = 64, compressions: tuple[float, ...] = COMPRESSIONS) -> Iterator[Row]:
@@ -44,7 +44,7 @@ def run(width: int = 64, compressions: tuple[float, ...] = COMPRESSIONS) -> Iter
     state = objective.init(jax.random.key(0))
     batch = Batch(jax.random.bits(jax.random.key(1), (BATCH, *SHAPE), jnp.uint8), jnp.zeros(BATCH, jnp.int32))
     dense, memory = _stepping(objective, state, batch)
-    flops = compacting.step_flops(objective, state, batch)
+    flops = costs.step_flops(objective, state, batch)
 
     search = detection.Search(objective.components, (0.5,), interval=1)
     arguments = search.init(state.params), search.scales(state.params), state.step
@@ -63,7 +63,7 @@ def run(width: int = 64, compressions: tuple[float, ...] = COMPRESSIONS) -> Iter
         small, _ = compacting.compact(objective, state, mask, batch, fresh=False, round_to=round_to)
         step, own_memory = _stepping(smaller, small, batch)
         times = interleaved({"dense": dense, "small": step}, REPEATS)
-        saved = 1 - compacting.step_flops(smaller, small, batch) / flops
+        saved = 1 - costs.step_flops(smaller, small, batch) / flops
         ratio = (1 - times["small"] / times["dense"]) / saved
         peer = f"time saved / FLOPs saved ({saved:.1%})"
         name = f"  {compression:.0%} of the channels removed"

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import optax
 
 from lotto_jax import pruning
-from lotto_jax.experiments.tickets import masked
 from lotto_jax.models.autoencoder import LinearAutoencoder
 from lotto_jax.objectives import reconstruction
 from lotto_jax.objectives.state import Batch
 from lotto_jax.training import loop, mesh
+from lotto_jax.training.stacks import masked
 from scripts.benchmarks.common import Row, ask_torch, interleaved, seconds
 
 BATCH, SIDE, LATENT, STEPS, TICKETS = 128, 28, 128, 100, 10

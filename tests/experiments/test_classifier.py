@@ -11,9 +11,9 @@ import pytest
 from lotto_jax import config as configuration
 from lotto_jax.data import sources
 from lotto_jax.experiments import classifier
+from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import read_results
-from lotto_jax.reports.report import write
+from lotto_jax.runs.results import read as read_results
 from lotto_jax.training.checkpoints import StorageError
 from tests import tiny
 

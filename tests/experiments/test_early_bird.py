@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from lotto_jax.data import sources
-from lotto_jax.experiments import build, compacting
-from lotto_jax.experiments.early_bird import EarlyBirds, Start
-from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import RunDirectory, read_log, read_results
+from lotto_jax.experiments import EXPERIMENTS, build, compacting, costs
+from lotto_jax.experiments.early_bird import EarlyBirds
+from lotto_jax.experiments.early_bird_search import Origin
+from lotto_jax.experiments.report import write
+from lotto_jax.experiments.run import feed_of, run
+from lotto_jax.experiments.runner import Run
 from lotto_jax.objectives.state import Batch
 from lotto_jax.pruning import apply_channel_mask, channels
-from lotto_jax.reports.report import write
+from lotto_jax.runs.curves import read as read_log
+from lotto_jax.runs.directory import RunDirectory
+from lotto_jax.runs.results import read as read_results
+from lotto_jax.runs.tickets import Ticket
 from lotto_jax.training.preemption import Preempted, Preemption
 from tests import tiny
 
@@ -84,12 +89,15 @@ def test_running_again_changes_nothing_and_the_report_draws_the_search(done):
 
 def cut(done, settings):
     """The first ticket of a finished search, as other settings cut it."""
-    directory = RunDirectory(done, config())
-    with (
-        contextlib.closing(directory),
-        contextlib.closing(EarlyBirds(settings, sources.load(**settings.dataset), directory, Preemption())) as birds,
-    ):
-        return birds.cut(birds.tickets[0], Start(6, True))
+    with contextlib.ExitStack() as closing:
+        directory = closing.enter_context(contextlib.closing(RunDirectory(done, config())))
+        dataset = sources.load(**settings.dataset)
+        feed = feed_of(settings, dataset)
+        objective = build.objective(settings, dataset.image_shape, steps=feed.steps)
+        own = Run(settings, EXPERIMENTS["early_bird"], objective, feed, directory, Preemption())
+        closing.enter_context(contextlib.closing(own))
+        birds = EarlyBirds(own)
+        return birds.cut(Ticket("both", 1, "early_bird", 0, 0.5, "channels"), Origin(6, True))
 
 
 @pytest.mark.parametrize(("round_to", "multiple"), [(1, 1), (4, 4)])
@@ -97,7 +105,7 @@ def test_emulated_float8_keeps_no_channel_from_going_and_widths_are_rounded(done
     """Its scales are maxima of whole kernels, which the walk must not see."""
     settings = config(precision="float8", early_bird__round_to=round_to)
     dense, small, compacted = cut(done, settings)
-    assert compacting.num_weights(small.params) < compacting.num_weights(dense.params)
+    assert costs.num_weights(small.params) < costs.num_weights(dense.params)
     assert all(int(keep.sum()) % multiple == 0 for keep in compacted.mask.values())
 
 

@@ -10,14 +10,18 @@ import pytest
 
 from lotto_jax import cli
 from lotto_jax.data import sources
-from lotto_jax.experiments import build, classifier, kept, measure
+from lotto_jax.experiments import build, classifier, measure
 from lotto_jax.experiments.evaluate import evaluate
+from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import RunDirectory, RunDirectoryError, read_results
 from lotto_jax.metrics import extractors, weights
 from lotto_jax.objectives.state import Batch
 from lotto_jax.reports import summary
-from lotto_jax.reports.report import write
+from lotto_jax.runs import directory as directories
+from lotto_jax.runs import kept
+from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
+from lotto_jax.runs.results import read as read_results
+from lotto_jax.training import loop
 from lotto_jax.training.preemption import Preempted
 from tests import tiny
 
@@ -99,7 +103,7 @@ def test_a_run_and_a_later_evaluation_measure_the_same(evaluated, plain, classif
 
 def test_values_are_those_of_an_independent_computation(evaluated, classifier_dir):
     """A winning ticket, its weights enlarged so that samples differ, with numpy from its images on."""
-    config, judge = kept.config_of(evaluated).unlock(), classifier.load(classifier_dir)
+    config, judge = directories.config_of(evaluated).unlock(), classifier.load(classifier_dir)
     config.metrics.update({"names": NAMES, "classifier": str(classifier_dir), "samples": SAMPLES})
     data = sources.load(**config.dataset)
     objective = build.objective(config, data.image_shape)
@@ -107,7 +111,7 @@ def test_values_are_those_of_an_independent_computation(evaluated, classifier_di
         trained = kept.restore(store, 1)
     i = next(i for i, t in enumerate(trained.tickets) if (t.arm, t.seed) == ("winning", 1))
     trained = trained._replace(params=jax.tree.map(lambda x: 4 * x, trained.params))
-    measured = measure.prepare(config, objective, data)._ticket(i, trained, ["accuracy", FRECHET])
+    measured = measure.prepare(config, objective, data).ticket(i, trained, ["accuracy", FRECHET])
     params, state = jax.tree.map(lambda x: x[i], (trained.params, trained.model_state))
     variables = {"params": judge.params, **judge.model_state}
 
@@ -115,7 +119,7 @@ def test_values_are_those_of_an_independent_computation(evaluated, classifier_di
     def look(image):
         return judge.network.apply(variables, jnp.asarray(image, jnp.float32) / 255, method="features")
 
-    key = jax.random.fold_in(jax.random.key(1), measure.SAMPLES)
+    key = jax.random.fold_in(jax.random.key(1), loop.SAMPLES)
     like = Batch(jnp.zeros((measure.BATCH, 16, 16, 1), jnp.uint8), jnp.zeros(measure.BATCH, jnp.int32))
     sample = jax.jit(objective.sample)
     parts = [np.asarray(sample(params, state, like, jax.random.fold_in(key, n))) for n in (0, 1)]
@@ -148,7 +152,7 @@ def test_evaluating_again_changes_nothing_and_more_samples_are_another_metric(ev
 def test_an_interrupted_evaluation_goes_on(plain, evaluated, classifier_dir, tmp_path, monkeypatch):
     path = tmp_path / "run"
     shutil.copytree(plain, path)
-    whole, done = measure.Measure._ticket, []
+    whole, done = measure.Measure.ticket, []
 
     def interrupted(self, i, trained, metrics):
         done.append(i)
@@ -156,7 +160,7 @@ def test_an_interrupted_evaluation_goes_on(plain, evaluated, classifier_dir, tmp
             raise KeyboardInterrupt
         return whole(self, i, trained, metrics)
 
-    monkeypatch.setattr(measure.Measure, "_ticket", interrupted)
+    monkeypatch.setattr(measure.Measure, "ticket", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(path, NAMES, classifier_dir, SAMPLES)
     assert content(plain) < content(path) < content(evaluated)
@@ -170,7 +174,7 @@ def test_a_run_goes_on_with_what_it_has_not_measured(plain, evaluated, classifie
     path = tmp_path / "run"
     shutil.copytree(plain, path)
     config = vae(metrics__names=NAMES, metrics__classifier=str(classifier_dir), metrics__samples=SAMPLES)
-    whole = measure.Measure._ticket
+    whole = measure.Measure.ticket
 
     def preempted(self, i, trained, metrics):
         if trained.tickets[i].arm == "winning":
@@ -178,7 +182,7 @@ def test_a_run_goes_on_with_what_it_has_not_measured(plain, evaluated, classifie
         return whole(self, i, trained, metrics)
 
     with monkeypatch.context() as patch, pytest.raises(Preempted):
-        patch.setattr(measure.Measure, "_ticket", preempted)
+        patch.setattr(measure.Measure, "ticket", preempted)
         run(config, path)
     assert content(plain) < content(path) < content(evaluated)
     run(config, path)

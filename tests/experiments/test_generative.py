@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load
 
+from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import read_results
 from lotto_jax.objectives import adversarial
 from lotto_jax.reports import summary
-from lotto_jax.reports.report import write
+from lotto_jax.runs.results import read as read_results
 from tests import tiny
 
 

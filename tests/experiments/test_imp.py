@@ -11,12 +11,15 @@ import pytest
 from safetensors.numpy import load_file
 
 from lotto_jax.data import sources
-from lotto_jax.experiments import build
-from lotto_jax.experiments.imp import Search
-from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import RunDirectory, read_log, read_results
-from lotto_jax.experiments.tickets import Diverged, Stack, Trainer, masked
-from lotto_jax.reports.report import write
+from lotto_jax.experiments import EXPERIMENTS, build
+from lotto_jax.experiments.protocol import Start
+from lotto_jax.experiments.report import write
+from lotto_jax.experiments.run import feed_of, run
+from lotto_jax.experiments.runner import Run
+from lotto_jax.experiments.trainer import Diverged, Trainer
+from lotto_jax.runs.curves import read as read_log
+from lotto_jax.runs.directory import RunDirectory
+from lotto_jax.runs.results import read as read_results
 from lotto_jax.training.preemption import Preempted, Preemption
 from tests import tiny
 
@@ -86,7 +89,7 @@ def test_tickets_on_disk_nest_and_say_where_they_come_from(finished):
     for seed in (0, 1):
         (first, older), (second, newer) = (tickets["both", "winning", r, seed] for r in (1, 2))
         assert first["parent"] == "dense" and second["parent"] == first["name"]
-        assert (finished / second["start"]).is_dir()
+        assert (finished / "checkpoints" / "snapshots" / str(second["start"])).is_dir()
         for name, bits in newer.items():
             assert not np.any(bits & ~older[name])  # nothing revived
         ones = sum(int(np.unpackbits(bits).sum()) for bits in newer.values())
@@ -99,7 +102,7 @@ def test_random_pruned_masks_have_the_layers_sparsity_of_the_winning_ones(finish
 
     raw = StandardCheckpointer().restore((finished / "checkpoints" / "rounds" / "2" / "state").absolute())
     meta = json.loads((finished / "checkpoints" / "rounds" / "2" / "meta" / "metadata").read_text())
-    arms = [(t[0], t[2], t[3]) for t in meta["tickets"]]
+    arms = [(t["pruned"], t["arm"], t["seed"]) for t in meta["tickets"]]
     for seed in (0, 1):
         for bits in raw["mask"]:
             winning, shuffled = (bits[arms.index(("both", arm, seed))] for arm in ("winning", "random_pruned"))
@@ -154,7 +157,7 @@ def test_no_rounds_at_all_is_the_dense_network(tmp_path):
     assert "dense" in write(tmp_path / "run")
 
 
-@pytest.mark.parametrize("damaged", ["rounds/0", "rounds/1", "rewind/3"])
+@pytest.mark.parametrize("damaged", ["rounds/0", "rounds/1", "snapshots/3"])
 def test_damaged_states_of_an_earlier_round_are_made_again(tmp_path, damaged):
     """One-shot tickets need the dense network and the snapshot, image grids every round."""
     config = tiny.config(imp__one_shot_sparsities=(0.5,))
@@ -177,10 +180,10 @@ def test_sigterm_while_evaluating_stops_before_results_and_the_next_run_writes_t
     run(tiny.config(), tmp_path / "whole")
     preemption, evaluate, calls = Preemption(), Trainer.evaluate, []
 
-    def interrupted(self, stack):
-        calls.append(stack.tickets[0].round)
+    def interrupted(self, start, stack):
+        calls.append(stack.tickets[0].level)
         preemption.requested = len(calls) == 2
-        return evaluate(self, stack)
+        return evaluate(self, start, stack)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "evaluate", interrupted)
@@ -195,18 +198,18 @@ def test_the_dense_ticket_from_the_stored_snapshot_is_the_original_run_bit_for_b
     """Zero-sparsity identity through Orbax and the trainer, for all seeds."""
     config = config_of_finished()
     shutil.copytree(finished, tmp_path / "run")
-    directory = RunDirectory(tmp_path / "run", config)
-    with contextlib.closing(directory):
-        dataset = sources.load(**config.dataset)
-        objective = build.objective(config, dataset.image_shape)
-        trainer = Trainer(config, objective, dataset, directory, Preemption())
-        search = Search(config, objective, trainer, measure=None)
-        with contextlib.closing(trainer), contextlib.closing(search):
-            original = search.restore(0)
-            start = masked(search.snapshot(), search.dense_mask)
-            again = trainer.train_phase(99, None, Stack(original.tickets, start, search.dense_mask))
-    jax.tree.map(np.testing.assert_array_equal, again.states.params, original.params)
-    assert int(again.states.step[0]) == trainer.steps
+    dataset = sources.load(**config.dataset)
+    feed = feed_of(config, dataset)
+    objective = build.objective(config, dataset.image_shape, steps=feed.steps)
+    with contextlib.ExitStack() as closing:
+        directory = closing.enter_context(contextlib.closing(RunDirectory(tmp_path / "run", config)))
+        search = Run(config, EXPERIMENTS["imp"], objective, feed, directory, Preemption())
+        closing.enter_context(contextlib.closing(search))
+        original, ones = search.finished(0), search.ones("both")
+        body = search.stack("both", 0, "dense", search.snapshot(3), ones)
+        again = search.trainer.train(99, "again", Start(objective, search.placement, body=body, join=3))
+    jax.tree.map(np.testing.assert_array_equal, again.stack.states.params, original.params)
+    assert int(again.stack.states.step[0]) == feed.steps
 
 
 def test_a_refused_configuration_leaves_the_directory_free(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lotto_jax.experiments.run_directory import read_results
+from lotto_jax.runs.results import read as read_results
 
 CONFIG = Path(__file__).with_name("interrupted_config.py")
 STATUS_PREEMPTED = 143
@@ -87,7 +87,7 @@ def test_sigkill_in_a_save_and_in_a_scan(tmp_path, uninterrupted):
 
 def compiling(workdir):
     """The directory is claimed, and the first program is not compiled yet: no chunk has been logged."""
-    return (workdir / "config.json").exists() and (workdir / "checkpoints" / "rewind").exists()
+    return (workdir / "config.json").exists() and (workdir / "checkpoints" / "snapshots").exists()
 
 
 def evaluating(workdir):

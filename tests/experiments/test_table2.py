@@ -7,11 +7,12 @@ import shutil
 import pytest
 
 from lotto_jax.data import sources
-from lotto_jax.experiments import early_bird, table2
+from lotto_jax.experiments import run as runs
 from lotto_jax.experiments.evaluate import evaluate
-from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import RunDirectory, read_results
-from lotto_jax.reports.report import write
+from lotto_jax.experiments.report import write
+from lotto_jax.experiments.run import combine, feed_of, run
+from lotto_jax.runs.directory import RunDirectory
+from lotto_jax.runs.results import read as read_results
 from lotto_jax.training.preemption import Preempted
 from tests import tiny
 
@@ -93,21 +94,25 @@ def test_metrics_are_added_to_both_parts_whatever_the_width(done, classifier_dir
     assert {r.arm for r in measured} == ARMS and all(0 <= r.value <= 1 for r in measured)
     assert {r.round for r in measured if r.arm in ("winning", "snip")} == {2}
     assert "accuracy" in write(done) and "resnet18-" in (done / "report.html").read_text()
-    part, dataset = done / "imp" / "metrics.json", sources.load(**config().dataset)
+    part, feed = done / "imp" / "metrics.json", feed_of(config(), sources.load(**config().dataset))
     with contextlib.closing(RunDirectory(done, config())) as directory:
         part.write_text(part.read_text().replace(str(classifier_dir), "moved"))
-        table2.combine(config(), dataset, directory)
+        combine(config(), feed, directory)
         part.write_text(part.read_text().replace("resnet18-", "resnet18-other-"))
         with pytest.raises(ValueError, match=r"accuracy was not measured alike .* --force"):
-            table2.combine(config(), dataset, directory)
+            combine(config(), feed, directory)
 
 
 def test_an_interrupted_run_is_reported_as_unfinished_and_goes_on(done, tmp_path, monkeypatch):
-    def interrupted(*arguments):
-        raise Preempted
+    whole = runs.Run.run
+
+    def interrupted(self):
+        if self.config.experiment == "early_bird":
+            raise Preempted
+        whole(self)
 
     with monkeypatch.context() as patch, pytest.raises(Preempted):
-        patch.setattr(early_bird, "run", interrupted)
+        patch.setattr(runs.Run, "run", interrupted)
         run(config(), tmp_path / "run")
     assert "(unfinished: no early_bird yet)" in write(tmp_path / "run")
     assert {r.arm for r in read_results(tmp_path / "run")} == ARMS - {"early_bird"}

@@ -5,7 +5,6 @@ import numpy as np
 import optax
 import pytest
 
-from lotto_jax.experiments import compacting
 from lotto_jax.metrics import flops
 from lotto_jax.models import dcgan
 from lotto_jax.objectives import adversarial
@@ -128,7 +127,7 @@ def test_a_train_step_of_the_package_costs_what_the_hand_count_says():
     objective = adversarial.make(dcgan.Generator(64), dcgan.Discriminator(64), adam, adam, (32, 32, 3))
     state = jax.eval_shape(objective.init, jax.random.key(0))
     batch = Batch(jax.ShapeDtypeStruct((64, 32, 32, 3), jnp.uint8), jax.ShapeDtypeStruct((64,), jnp.int32))
-    assert compacting.step_flops(objective, state, batch) / 64 == pytest.approx(1.04e9, rel=0.02)
+    assert costs.step_flops(objective, state, batch) / 64 == pytest.approx(1.04e9, rel=0.02)
 
 
 def test_layers_are_told_apart_forward_and_backward():

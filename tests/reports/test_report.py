@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import Result
 from lotto_jax.reports import figures, summary
-from lotto_jax.reports.report import write
+from lotto_jax.runs.results import Result
 from tests import tiny
 
 
@@ -35,7 +35,7 @@ def test_several_runs_are_panels_of_one_picture(tmp_path):
         for seed in (0, 1)
     ]
     points = summary.points(results, "loss")
-    runs = {str(n): ("loss", points, summary.winning(points, "loss", "both")) for n in range(5)}
+    runs = {str(n): ("loss", points, summary.winning(points, "lower", "both")) for n in range(5)}
     written = figures.of_runs(runs, tmp_path / "runs")
     assert [path.name for path in written] == ["runs.png", "runs.svg"]
     picture = np.asarray(Image.open(written[0]).convert("L"))

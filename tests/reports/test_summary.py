@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lotto_jax.experiments.run_directory import Result
+from lotto_jax.metrics import METRICS
 from lotto_jax.reports import summary
+from lotto_jax.runs.results import Result
 
 
 def rows(arm, number, sparsity, values, pruned="both", metric="reconstruction_loss"):
@@ -30,14 +31,14 @@ def search(winning, random, metric="reconstruction_loss"):
 def test_the_largest_sparsity_where_winning_holds_and_random_is_worse():
     good, worse, bad = (1.0, 1.01, 0.99), (1.5, 1.52, 1.48), (2.0, 2.1, 1.9)
     points = search([good, good, good, bad], [good, worse, worse, bad])
-    win = summary.winning(points, "reconstruction_loss", "both")
+    win = summary.winning(points, "lower", "both")
     assert win.sparsity == pytest.approx(1 - 0.8**3)
     assert win.p_value == pytest.approx(stats.ttest_ind(worse, good, equal_var=False).pvalue / 2)
 
 
 def test_a_random_ticket_as_good_makes_no_winning_ticket():
     same = (1.0, 1.01, 0.99)
-    win = summary.winning(search([same] * 3, [same] * 3), "reconstruction_loss", "both")
+    win = summary.winning(search([same] * 3, [same] * 3), "lower", "both")
     assert win.sparsity is None
     assert "No winning ticket" in summary.sentence(win, "reconstruction_loss")
 
@@ -45,28 +46,27 @@ def test_a_random_ticket_as_good_makes_no_winning_ticket():
 def test_the_tolerance_is_ten_percent_or_one_standard_deviation_or_what_is_configured():
     edge, random = (1.09, 1.08, 1.10), (3.0, 3.1, 2.9)
     points = search([edge], [random])
-    assert summary.winning(points, "reconstruction_loss", "both").sparsity is not None
-    assert summary.winning(points, "reconstruction_loss", "both", tolerance=0.05).sparsity is None
+    assert summary.winning(points, "lower", "both").sparsity is not None
+    assert summary.winning(points, "lower", "both", tolerance=0.05).sparsity is None
     dense = summary.Point("both", "dense", 0, 0.0, (1.0, 2.0, 3.0))
-    assert summary.default_tolerance("reconstruction_loss", dense) == pytest.approx(1.0)
-    assert summary.default_tolerance("fid", dense) == 10.0
+    assert summary.default_tolerance(dense) == pytest.approx(1.0)
 
 
 def test_for_accuracy_higher_is_better():
     points = search([(0.99, 1.0, 1.01)], [(0.5, 0.52, 0.48)], metric="accuracy")
-    assert summary.winning(points, "accuracy", "both").sparsity == pytest.approx(0.2)
+    assert summary.winning(points, "higher", "both").sparsity == pytest.approx(0.2)
     points = search([(0.5, 0.52, 0.48)], [(0.4, 0.42, 0.38)], metric="accuracy")
-    assert summary.winning(points, "accuracy", "both").sparsity is None
+    assert summary.winning(points, "higher", "both").sparsity is None
 
 
 def test_one_seed_decides_nothing_and_neither_does_a_missing_random_arm():
-    assert summary.winning(search([(1.0,)], [(9.0,)]), "reconstruction_loss", "both") is None
+    assert summary.winning(search([(1.0,)], [(9.0,)]), "lower", "both") is None
     points = [p for p in search([(1.0, 1.1)], [(9.0, 9.1)]) if p.arm != "random"]
-    assert summary.winning(points, "reconstruction_loss", "both") is None
+    assert summary.winning(points, "lower", "both") is None
 
 
 def test_a_loss_that_is_neither_good_nor_bad_makes_no_winner():
-    assert summary.winning(search([(1.0, 1.01)], [(9.0, 9.1)]), "generator_loss", "both") is None
+    assert summary.winning(search([(1.0, 1.01)], [(9.0, 9.1)]), "neither", "both") is None
 
 
 def test_collapsed_seeds_are_counted_and_left_out():
@@ -77,24 +77,21 @@ def test_collapsed_seeds_are_counted_and_left_out():
     assert summary.metrics(results) == ["reconstruction_loss"]
 
 
-@pytest.mark.parametrize("metric", ["inception_score_10k", "precision_10k", "recall_resnet18_2k", "accuracy"])
-def test_for_scores_higher_is_better(metric):
-    assert summary.winning(search([(0.5, 0.52, 0.48)], [(0.4, 0.42, 0.38)], metric), metric, "both").sparsity is None
-    assert summary.winning(search([(1.5, 1.52, 1.48)], [(0.4, 0.42, 0.38)], metric), metric, "both").sparsity
-
-
-@pytest.mark.parametrize("metric", ["fid_10k", "fd_resnet18_2k", "kid_10k", "kd_resnet18_2k"])
-def test_for_distances_lower_is_better_and_only_the_fid_has_a_tolerance_of_ten_points(metric):
-    dense = summary.Point("both", "dense", 0, 0.0, (50.0, 50.0, 50.0))
-    assert summary.default_tolerance(metric, dense) == pytest.approx(10.0 if metric == "fid_10k" else 5.0)
-    assert summary.winning(search([(0.5, 0.52, 0.48)], [(15.0, 15.2, 14.8)], metric), metric, "both").sparsity
-    assert summary.winning(search([(15.0, 15.2, 14.8)], [(30.0, 31.0, 32.0)], metric), metric, "both").sparsity is None
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_declares_its_direction_and_only_the_fid_has_a_tolerance_of_ten_points(name):
+    metric = METRICS[name]
+    assert metric.better == ("lower" if name in ("frechet", "fid", "fd_resnet18", "kid") else "higher")
+    assert metric.tolerance == ({"inception": 10.0} if name in ("frechet", "fid", "fd_resnet18") else {})
+    assert not any(metric.column_names("resnet18", "2k")[0].startswith("fid") for metric in METRICS.values())
+    points = search([(0.5, 0.52, 0.48)], [(0.4, 0.42, 0.38)] if metric.better == "higher" else [(0.6, 0.62, 0.58)])
+    found = summary.winning(points, metric.better, "both")
+    assert (found.sparsity is None) == (metric.better == "higher")  # dense is 1.0
 
 
 def test_an_arm_without_spread_is_compared_all_the_same():
     points = search([(0.1 + 0.2, 0.3, 0.3)], [(0.05, 0.06, 0.07)], metric="accuracy")
     dense = [p._replace(values=(0.3, 0.3, 0.3)) if p.arm == "dense" else p for p in points]
-    assert summary.winning(dense, "accuracy", "both").sparsity == pytest.approx(0.2)
+    assert summary.winning(dense, "higher", "both").sparsity == pytest.approx(0.2)
 
 
 def test_a_search_that_found_nothing_has_no_step():

@@ -9,9 +9,9 @@ import pytest
 from lotto_jax import pruning
 from lotto_jax.data import sources
 from lotto_jax.experiments import build
-from lotto_jax.experiments.tickets import masked
 from lotto_jax.objectives.state import Batch, masked_update
 from lotto_jax.training import loop, mesh
+from lotto_jax.training.stacks import masked
 from tests import tiny
 
 BATCH = 64
@@ -42,7 +42,7 @@ def sparse(states, fraction):
 
 def train(objective, states, mask, data, start, stop, on=None, tickets="vmap"):
     on = on or ONE
-    states, mask = jax.device_put((masked(states, mask), mask), mesh.over_tickets(on))
+    states, mask = jax.device_put((masked(states, mask), mask), mesh.by_ticket(on))
     data = jax.device_put(data, mesh.replicated(on))
     bounds = jnp.int32(start), jnp.int32(stop)
     return loop.train(objective, states, mask, data, *bounds, batch_size=BATCH, length=64, mesh=on, tickets=tickets)

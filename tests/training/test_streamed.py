@@ -8,10 +8,10 @@ import pytest
 from lotto_jax.data import sources, streaming
 from lotto_jax.experiments import build
 from lotto_jax.experiments.run import run
-from lotto_jax.experiments.tickets import masked
 from lotto_jax.objectives.state import Batch
 from lotto_jax.pruning import global_prune, magnitude, ones
 from lotto_jax.training import loop, mesh
+from lotto_jax.training.stacks import masked
 from tests import tiny
 
 BATCH, N = 64, 333  # five steps an epoch, and a rest
@@ -29,8 +29,8 @@ def test_streamed_batches_train_to_the_same_bits_as_resident_data(shape):
     bounds = ((2, 9), (9, 12), (12, 16))
 
     def train(data_of):
-        current, logs = jax.device_put((masked(states, mask), mask), mesh.over_tickets(on))[0], []
-        placed = jax.device_put(mask, mesh.over_tickets(on))
+        current, logs = jax.device_put((masked(states, mask), mask), mesh.by_ticket(on))[0], []
+        placed = jax.device_put(mask, mesh.by_ticket(on))
         for start, stop in bounds:
             data = jax.device_put(data_of(start), mesh.replicated(on))
             options = {"batch_size": BATCH, "length": 16, "mesh": on}

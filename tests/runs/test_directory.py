@@ -3,15 +3,10 @@
 import json
 
 import pytest
-
-from lotto_jax.experiments.run_directory import (
-    Result,
-    RunDirectory,
-    RunDirectoryError,
-    read_log,
-    read_results,
-    write_atomically,
-)
+from lotto_jax.runs import curves, results
+from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
+from lotto_jax.runs.files import write_atomically
+from lotto_jax.runs.results import Result
 from tests import tiny
 
 
@@ -49,9 +44,9 @@ def test_a_directory_with_other_files_is_refused(tmp_path):
 
 def test_results_are_appended_and_a_repeated_measurement_is_replaced(tmp_path):
     directory = RunDirectory(tmp_path / "run", tiny.config())
-    directory.add_results([result(0, 0.5), result(1, 0.25)])
-    directory.add_results([result(1, 0.125), result(2, 1 / 3)])
-    rows = read_results(tmp_path / "run")
+    results.add(directory.path, [result(0, 0.5), result(1, 0.25)])
+    results.add(directory.path, [result(1, 0.125), result(2, 1 / 3)])
+    rows = results.read(tmp_path / "run")
     assert [(r.seed, r.value) for r in rows] == [(0, 0.5), (1, 0.125), (2, pytest.approx(1 / 3, rel=1e-8))]
     assert rows[0] == result(0, 0.5)
     header = (tmp_path / "run" / "results.csv").read_text().splitlines()[0]
@@ -62,8 +57,8 @@ def test_results_are_appended_and_a_repeated_measurement_is_replaced(tmp_path):
 def test_a_repeated_measurement_is_recognized_though_its_sparsity_lost_digits_on_disk(tmp_path):
     directory = RunDirectory(tmp_path / "run", tiny.config())
     for value in (0.5, 0.25):
-        directory.add_results([result(0, value)._replace(sparsity=205 / 1024)])
-    assert [r.value for r in read_results(tmp_path / "run")] == [0.25]
+        results.add(directory.path, [result(0, value)._replace(sparsity=205 / 1024)])
+    assert [r.value for r in results.read(tmp_path / "run")] == [0.25]
     directory.close()
 
 
@@ -87,11 +82,11 @@ def test_a_run_from_before_a_field_existed_goes_on_with_its_default(tmp_path):
 
 def test_the_log_is_cut_behind_the_checkpoint_a_run_goes_on_from(tmp_path):
     directory = RunDirectory(tmp_path / "run", tiny.config())
-    directory.log({"position": i, "loss": 1.0} for i in range(5))
+    curves.append(directory.path, {"position": i, "loss": 1.0} for i in range(5))
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
         file.write('{"position": 5, "lo')  # a crash in the middle of a write
-    directory.truncate_log(2, 3)  # what comes after 3 belongs to a phase that is not made again
-    assert [p["position"] for p in read_log(tmp_path / "run")] == [0, 1, 2, 4]
+    curves.cut(directory.path, 2, 3)  # what comes after 3 belongs to a phase that is not made again
+    assert [p["position"] for p in curves.read(tmp_path / "run")] == [0, 1, 2, 4]
     directory.close()
 
 

@@ -7,11 +7,12 @@ import pytest
 
 from lotto_jax import pruning
 from lotto_jax.data import sources
-from lotto_jax.experiments import at_initialization, build
+from lotto_jax.experiments import build, prune_at_init
+from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import run
-from lotto_jax.experiments.run_directory import read_log, read_results
 from lotto_jax.objectives.state import Batch
-from lotto_jax.reports.report import write
+from lotto_jax.runs.curves import read as read_log
+from lotto_jax.runs.results import read as read_results
 from lotto_jax.training import loop
 from tests import tiny
 from tests.experiments.test_generative import gan
@@ -29,7 +30,7 @@ def stacked(config, batches=1):
 def test_snip_keeps_the_weights_with_the_largest_product_of_value_and_gradient():
     """The gradient is read off a plain SGD step, which shares no code with the scores; the loss is a mean of two."""
     objective, states, mask, batch = stacked(tiny.config(optimizer={"name": "sgd", "learning_rate": 1.0}), batches=2)
-    found = at_initialization.find(objective, "snip", states, mask, batch, jnp.array([0.25, 0.7]))
+    found = prune_at_init.find(objective, "snip", states, mask, batch, jnp.array([0.25, 0.7]))
     step = jax.jit(objective.step)
     for ticket, sparsity in enumerate((0.25, 0.7)):
         own = jax.tree.map(lambda x, ticket=ticket: x[ticket], (states, mask, batch))
@@ -46,16 +47,16 @@ def test_snip_keeps_the_weights_with_the_largest_product_of_value_and_gradient()
         assert scores[~kept].max() <= scores[kept].min() * (1 + 1e-4)  # the step rounds its updates to float32
 
 
-@pytest.mark.parametrize("arm", at_initialization.SCORERS)
+@pytest.mark.parametrize("arm", prune_at_init.SCORERS)
 def test_the_networks_of_a_gan_are_each_pruned_to_the_sparsity_and_scored_by_their_own_loss(arm):
     objective, states, mask, batch = stacked(gan())
-    found = at_initialization.find(objective, arm, states, mask, batch, jnp.array([0.5, 0.5]))
+    found = prune_at_init.find(objective, arm, states, mask, batch, jnp.array([0.5, 0.5]))
     for component in objective.components:
         for ticket in range(2):
             own = jax.tree.map(lambda m, ticket=ticket: m[ticket], found[component])
             assert int(pruning.num_kept(own)) == pruning.num_prunable(own) - round(0.5 * pruning.num_prunable(own))
     only = jax.jit(jax.vmap(lambda params: pruning.ones(params, pruning.in_components("generator"))))(states.params)
-    one = at_initialization.find(objective, arm, states, only, batch, jnp.array([0.5, 0.5]))
+    one = prune_at_init.find(objective, arm, states, only, batch, jnp.array([0.5, 0.5]))
     jax.tree.map(np.testing.assert_array_equal, one["generator"], found["generator"])
     assert all(m.ndim == 1 for m in jax.tree.leaves(one["discriminator"]))
 

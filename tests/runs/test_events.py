@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lotto_jax.experiments import events
+from lotto_jax.runs import events
 
 
 def test_without_the_extra_nothing_is_written_or_imported(tmp_path, monkeypatch):

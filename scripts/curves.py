@@ -26,12 +26,8 @@ def main() -> None:
         points = summary.points(results, metric)
         if not any(p.arm == "winning" for p in points):
             parser.error(f"{path} has no winning tickets with metric {metric!r}; it has {summary.metrics(results)}.")
-        win = summary.winning(
-            points,
-            entry.get("better", "neither"),
-            next(p.pruned for p in points if p.arm == "winning"),
-            entry.get("tolerance", 0.0),
-        )
+        pruned, better = next(p.pruned for p in points if p.arm == "winning"), entry.get("better", "neither")
+        win = summary.winning(points, better, pruned, entry.get("tolerance", 0.0))
         title = title or f"{results[0].model} on {results[0].dataset}".replace("_", " ")
         if title in runs:
             parser.error(f"two runs are titled {title!r}; give {given}:TITLE.")

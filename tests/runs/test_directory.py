@@ -82,7 +82,7 @@ def test_a_run_from_before_a_field_existed_goes_on_with_its_default(tmp_path):
 
 def test_the_log_is_cut_behind_the_checkpoint_a_run_goes_on_from(tmp_path):
     directory = RunDirectory(tmp_path / "run", tiny.config())
-    curves.append(directory.path, {"position": i, "loss": 1.0} for i in range(5))
+    curves.append(directory.path, ({"position": i, "loss": 1.0} for i in range(5)))
     with open(tmp_path / "run" / "metrics.jsonl", "a") as file:
         file.write('{"position": 5, "lo')  # a crash in the middle of a write
     curves.cut(directory.path, 2, 3)  # what comes after 3 belongs to a phase that is not made again

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lotto_jax"
 # Each layer may import those before it, and its own modules; layers in one group may not import each other,
 # but for reports, which read what experiments write.
 ALLOWED = {
+    "names": set(),
     "pruning": set(),
     "models": {"pruning"},
     "data": {"pruning"},

@@ -12,7 +12,7 @@ ALLOWED = {
     "names": set(),
     "pruning": set(),
     "models": {"pruning"},
-    "data": {"pruning"},
+    "data": {"names", "pruning"},
     "objectives": {"pruning", "models", "data"},
     "training": {"pruning", "models", "data", "objectives"},
     "metrics": {"pruning", "models", "data", "objectives", "training"},

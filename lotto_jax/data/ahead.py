@@ -2,7 +2,7 @@
 
 import collections
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(executor: Executor, function: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
+def ahead(executor: Executor, function: Callable[[T], R], items: Iterable[T], depth: int) -> Generator[R, None, None]:
     """`map(function, items)`, computed by `executor` at most `depth` results ahead; exceptions come in order too."""
     left = iter(items)
     pending: collections.deque[Future[R]] = collections.deque()

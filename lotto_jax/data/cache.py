@@ -25,10 +25,14 @@ BLOCK_BYTES = 1 << 20
 
 
 def root() -> Path:
-    """$LOTTO_JAX_CACHE, else lotto_jax in the user's cache directory."""
+    """$LOTTO_JAX_CACHE, else lotto_jax in $XDG_CACHE_HOME, else in ~/.cache.
+
+    As the XDG Base Directory Specification has it, $XDG_CACHE_HOME counts only if it is an absolute path.
+    """
     if path := os.environ.get("LOTTO_JAX_CACHE"):
         return Path(path)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lotto_jax"
+    user = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(user) if os.path.isabs(user) else Path.home() / ".cache") / "lotto_jax"
 
 
 class ArrayFile:

@@ -12,7 +12,12 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # of PIL, by number of channels
 def decode(encoded: bytes, channels: int, size: int) -> UInt8[np.ndarray, "height width channels"]:
     """Pixels of a PNG or JPEG file, fitted to `size` (see `fit`)."""
     with Image.open(io.BytesIO(encoded)) as image:
-        return _pixels(_fitted(image.convert(MODES[channels]), size), channels)
+        return convert(image, channels, size)
+
+
+def convert(image: Image.Image, channels: int, size: int) -> UInt8[np.ndarray, "height width channels"]:
+    """Pixels of an image of Pillow's, fitted to `size` (see `fit`)."""
+    return _pixels(_fitted(image.convert(MODES[channels]), size), channels)
 
 
 def fit(image: UInt8[np.ndarray, "height width channels"], size: int) -> UInt8[np.ndarray, "size size channels"]:

@@ -1,65 +1,43 @@
-"""Datasets as uint8 arrays: the bundled digits, or a TFDS image dataset prepared on disk, read without TensorFlow."""
+"""Datasets by name: the bundled digits, a folder of images, a TFDS dataset, or what a function of the user's returns.
 
-import functools
-import json
-import os
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, NamedTuple
+A source is a module of this package with the three functions of `Source`, and a row of `SOURCES`.
+"""
+
+from typing import Protocol
 
 import numpy as np
-from jaxtyping import Int, UInt8
 
-from lotto_jax.data import cache, pixels
-from lotto_jax.data.ahead import ahead
-
-DECODING = "v2"  # part of the cache's key; raise it when decoding or the cache's format changes
-SPLITS = ("train", "validation", "test")
-BLOCK = 64  # images decoded by a thread at a time
-MOST_THREADS = 16  # in parallel: reading the examples holds the GIL
+from lotto_jax import names
+from lotto_jax.data import digits, folder, own, tfds
+from lotto_jax.data.dataset import SPLITS, Dataset, Split
 
 
-class Split(NamedTuple):
-    """Examples of one split.
+class Source(Protocol):
+    """What each of these functions takes: `config.dataset.name`, `data_dir` and `image_size`.
 
-    Attributes:
-      image: uint8 [n, height, width, channels].
-      label: int32: classes [n], or 0 and 1 for each of several attributes [n, attributes].
+    They raise ValueError, with one sentence that names the field, where the dataset cannot be used.
     """
 
-    image: UInt8[np.ndarray, "n height width channels"]
-    label: Int[np.ndarray, "n *attributes"]
+    def load(self, name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.ndarray]]:
+        """The version, and the arrays.
+
+        `train_image`, `test_image` and, if there are any, `validation_image`: uint8 [n, height, width, channels];
+        a label for each, `train_label`, ...: int32 [n] or [n, attributes]; `label_names`, if there are any: [classes]
+        or [attributes].
+        """
+
+    def image_shape(self, name: str, data_dir: str, image_size: int) -> tuple[int, int, int]:
+        """(height, width, channels) of the images that `load` gives."""
+
+    def classes(self, name: str, data_dir: str, image_size: int) -> int | None:
+        """Number of classes or attributes of the labels that `load` gives; None if unknown."""
 
 
-class Dataset(NamedTuple):
-    """A dataset in host memory (or mapped from the cache), with its splits explicit.
+SOURCES: dict[str, Source] = {"digits": digits, "folder": folder}
 
-    Attributes:
-      name, version: as TFDS has them.
-      train, validation, test: the splits; validation may be empty.
-      label_names: of the classes, or of the attributes.
-      streamed: whether the training split exceeds the device budget, so that its batches are gathered on the host.
-    """
 
-    name: str
-    version: str
-    train: Split
-    validation: Split
-    test: Split
-    label_names: tuple[str, ...]
-    streamed: bool
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
-        height, width, channels = self.train.image.shape[1:]
-        return height, width, channels
-
-    @property
-    def classes(self) -> int:
-        """Number of classes, or of attributes."""
-        label = self.train.label
-        return len(self.label_names) or (label.shape[1] if label.ndim > 1 else int(label.max()) + 1)
+def _source(name: str) -> Source:
+    return own if names.is_reference(name) else SOURCES.get(name, tfds)
 
 
 def load(
@@ -70,11 +48,14 @@ def load(
     image_size: int = 0,
     device_budget_mb: float = 4096.0,
 ) -> Dataset:
-    """Load a dataset; the first time a TFDS dataset is decoded into the cache (see `cache.root`).
+    """Load a dataset; images of TFDS datasets and of folders are decoded once, into the cache (see `cache.root`).
 
     Args:
-      name: `digits`, or the name of a TFDS dataset with an `image` feature and a `label` or `attributes` feature.
-      data_dir: where TFDS datasets lie; empty for $TFDS_DATA_DIR, then ~/tensorflow_datasets.
+      name: `digits`; `folder`, a directory of images (see `folder`); `package.module:function`, a function of the
+        user's own (see `own`); or the name of a TFDS dataset with an `image` feature and a `label` or `attributes`
+        feature.
+      data_dir: the directory of images; or where TFDS datasets lie: empty for $TFDS_DATA_DIR, then
+        ~/tensorflow_datasets.
       train_examples: use only the first so many training examples (0: all).
       validation_examples: examples held out from the end of the training split, in place of the validation split that
         the dataset may have of its own (0: that one).
@@ -85,7 +66,7 @@ def load(
       ValueError: if the dataset is not there (says where it looked and what helps), is of a kind that cannot be read,
         or has too few examples.
     """
-    version, arrays = _digits(image_size) if name == "digits" else _tfds(name, data_dir, image_size)
+    version, arrays = _source(name).load(name, data_dir, image_size)
     splits = {s: Split(arrays[f"{s}_image"], arrays[f"{s}_label"]) for s in SPLITS if f"{s}_image" in arrays}
     train = splits["train"]
     end = len(train.label) - validation_examples
@@ -105,164 +86,22 @@ def load(
 
 
 def image_shape(name: str, data_dir: str = "", image_size: int = 0) -> tuple[int, int, int]:
-    """(height, width, channels) of the images that `load` would give, without needing the dataset itself.
+    """(height, width, channels) of the images that `load` would give.
+
+    No TFDS dataset is needed for that, and of a folder only the headers of some images are read; a function is called.
 
     Raises:
-      ValueError: if TFDS does not know the dataset, or its images cannot be read.
+      ValueError: if there is no such dataset, or its images cannot be read.
     """
-    if name == "digits":
-        return (image_size or 8, image_size or 8, 1)
-    return _image_shape(name, _features(name, data_dir), image_size)
+    return _source(name).image_shape(name, data_dir, image_size)
 
 
-def classes(name: str, data_dir: str = "") -> int | None:
-    """Number of classes or attributes that `load` would find, without needing the dataset; None if TFDS has no number.
+def classes(name: str, data_dir: str = "", image_size: int = 0) -> int | None:
+    """Number of classes or attributes that `load` would find; None if TFDS has no number.
+
+    No TFDS dataset is needed for that, and a folder is only listed; a function is called.
 
     Raises:
-      ValueError: if TFDS does not know the dataset, or it has no labels.
+      ValueError: if there is no such dataset, or it has no labels.
     """
-    if name == "digits":
-        return 10
-    features = _features(name, data_dir)
-    keys, names = _labels(name, features)
-    if keys == ("label",):
-        return len(names) or getattr(features["label"], "num_classes", None)
-    return len(keys)
-
-
-def _features(name: str, data_dir: str) -> Any:
-    """What TFDS knows about the examples of a dataset."""
-    import tensorflow_datasets as tfds
-
-    try:
-        return tfds.builder(name, data_dir=_directory(data_dir), try_gcs=False).info.features
-    except tfds.core.DatasetNotFoundError:
-        raise ValueError(f"config.dataset.name is {name!r}, which TFDS does not know.") from None
-
-
-def _directory(data_dir: str) -> Path:
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-
-
-def _digits(image_size: int) -> tuple[str, dict[str, np.ndarray]]:
-    """Scikit-learn's 1,797 real 8x8 digits; a fixed random fifth is the test split."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    order = np.random.default_rng(0).permutation(len(digits.target))
-    image = np.round(digits.images * (255 / 16)).astype(np.uint8)[order, :, :, None]
-    if image_size:
-        image = np.stack([pixels.fit(i, image_size) for i in image])
-    label = digits.target.astype(np.int32)[order]
-    test = len(label) // 5
-    return "1.0.0", {
-        "train_image": image[test:],
-        "train_label": label[test:],
-        "test_image": image[:test],
-        "test_label": label[:test],
-        "label_names": digits.target_names,
-    }
-
-
-def _tfds(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.ndarray]]:
-    directory = _directory(data_dir)
-    # The newest prepared version, found without importing TFDS: a cached dataset loads in well under a second.
-    infos = sorted(
-        (directory / name).glob("[0-9]*.[0-9]*.[0-9]*/dataset_info.json"),
-        key=lambda path: tuple(int(part) for part in path.parent.name.split(".")),
-    )
-    prepare = f"tfds build {name} --file_format=array_record --data_dir={directory}"
-    if not infos:
-        raise ValueError(
-            f"No prepared dataset {name!r} in {directory}; point config.dataset.data_dir (or TFDS_DATA_DIR) at the "
-            f"directory that holds it, or prepare it there with: {prepare}"
-        )
-    version = infos[-1].parent.name
-    stored = cache.root() / "datasets" / f"{name}-{version}-size{image_size or 'stored'}-{DECODING}"
-    arrays = cache.read(stored)
-    if arrays is None:
-        file_format = json.loads(infos[-1].read_text()).get("fileFormat", "tfrecord")
-        if file_format != "array_record":
-            raise ValueError(
-                f"The dataset in {infos[-1].parent} has the format {file_format}, which only TensorFlow reads; prepare "
-                f"it elsewhere with: {prepare}"
-            )
-        with cache.writer(stored) as entry:
-            _decode(name, infos[-1].parent, image_size, entry)
-        arrays = cache.read(stored)
-        assert arrays is not None
-    return version, arrays
-
-
-def _decode(name: str, directory: Path, image_size: int, entry: cache.Writer) -> None:
-    """Write every split to the cache: images decoded and fitted by threads (Pillow works outside the GIL), in order."""
-    import tensorflow_datasets as tfds
-    from tqdm import tqdm
-
-    builder = tfds.builder_from_directory(directory)
-    splits = [split for split in SPLITS if split in builder.info.splits]
-    if not {"train", "test"} <= set(splits):
-        raise ValueError(
-            f"config.dataset.name is {name!r}, whose splits are {', '.join(builder.info.splits)}; "
-            "it takes a dataset with the splits train and test."
-        )
-    height, width, channels = _image_shape(name, builder.info.features, image_size)
-    keys, names = _labels(name, builder.info.features)
-    if names:
-        entry.array("label_names", (len(names),), np.array(names).dtype).append(np.array(names))
-    threads = min(os.cpu_count() or 1, MOST_THREADS)
-    with ThreadPoolExecutor(threads) as pool:
-        for split in splits:
-            raw = tfds.decode.DeserializeMethod.RAW_BYTES
-            source = builder.as_data_source(split=split, deserialize_method=raw)
-            n = len(source)
-            image = entry.array(f"{split}_image", (n, height, width, channels), np.uint8)
-            label = entry.array(f"{split}_label", (n,) if keys == ("label",) else (n, len(keys)), np.int32)
-            decode = functools.partial(_decode_block, source, keys, channels, image_size)
-            with tqdm(total=n, desc=f"Decoding {name} {split} (once)", unit="image") as progress:
-                for images, labels in ahead(pool, decode, range(0, n, BLOCK), depth=2 * threads):
-                    image.append(images)
-                    label.append(labels.reshape(-1, *label.shape[1:]))
-                    progress.update(len(images))
-
-
-def _image_shape(name: str, features: Any, image_size: int) -> tuple[int, int, int]:
-    """(height, width, channels) of the images as they will be in the cache."""
-    image = features["image"] if "image" in features else None  # noqa: SIM401  (FeaturesDict has no get)
-    if image is None or image.np_dtype != np.uint8 or len(image.shape) != 3 or image.shape[-1] not in pixels.MODES:
-        raise ValueError(
-            f"config.dataset.name is {name!r}, which has no 8-bit images of 1, 3 or 4 channels; "
-            "it takes a dataset with such a feature called image."
-        )
-    height, width = (image_size, image_size) if image_size else image.shape[:2]
-    if height is None or width is None:
-        raise ValueError(
-            f"config.dataset.image_size is 0, but the images of {name} differ in size; "
-            "set it to the height and width that they shall be resized to."
-        )
-    return height, width, image.shape[-1]
-
-
-def _labels(name: str, features: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Keys under which examples have their labels, and the names of the classes or attributes (none if unknown)."""
-    if "label" in features and features["label"].shape == ():
-        return ("label",), tuple(getattr(features["label"], "names", None) or ())
-    if "attributes" in features:
-        names = tuple(sorted(features["attributes"]))  # CelebA's own order; TFDS does not keep one
-        return tuple(f"attributes/{attribute}" for attribute in names), names
-    raise ValueError(
-        f"config.dataset.name is {name!r}, which has no labels; it takes a dataset with a feature label or attributes."
-    )
-
-
-def _decode_block(
-    source: Any, keys: tuple[str, ...], channels: int, image_size: int, start: int
-) -> tuple[UInt8[np.ndarray, "block height width channels"], Int[np.ndarray, "block keys"]]:
-    # The examples' protocol buffers are read directly: TFDS's own way takes ten times longer for CelebA's 52 features.
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    records = source.__getitems__(range(start, min(start + BLOCK, len(source))))
-    examples = [tf_example_pb2.Example.FromString(record).features.feature for record in records]
-    image = [pixels.decode(e["image"].bytes_list.value[0], channels, image_size) for e in examples]
-    label = [[e[key].int64_list.value[0] for key in keys] for e in examples]
-    return np.stack(image), np.array(label, np.int32)
+    return _source(name).classes(name, data_dir, image_size)

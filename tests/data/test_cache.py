@@ -79,3 +79,18 @@ def test_a_changed_byte_anywhere_in_a_file_is_damage_and_the_entry_is_removed(tm
     with pytest.warns(UserWarning, match="damaged"):
         assert cache.read(tmp_path / "entry") is None
     assert cache.read(tmp_path / "entry") is None  # without a warning
+
+
+@pytest.mark.parametrize("value", [None, "", "relative/cache"])
+def test_only_an_absolute_xdg_cache_home_counts(tmp_path, monkeypatch, value):
+    """As the XDG Base Directory Specification has it."""
+    monkeypatch.delenv("LOTTO_JAX_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if value is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", value)
+    assert cache.root() == tmp_path / ".cache" / "lotto_jax"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert str(cache.root()) == "/elsewhere/lotto_jax"
+    monkeypatch.setenv("LOTTO_JAX_CACHE", "/mine")
+    assert str(cache.root()) == "/mine"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lotto_jax.data import pixels, sources
+from lotto_jax.data import decoding, pixels, sources
 from scripts.benchmarks import celeb_a
 
 COUNTS = {"train": 150, "validation": 5, "test": 3}  # train takes more than two blocks
@@ -47,9 +47,9 @@ def test_images_and_attributes_are_those_that_tfds_reads(load, direct):
 def test_decoding_on_one_thread_and_on_many_gives_the_same_bytes(load, tmp_path, monkeypatch):
     files = {}
     for threads in (1, 8):
-        monkeypatch.setattr(sources, "MOST_THREADS", threads)
+        monkeypatch.setattr(decoding, "MOST_THREADS", threads)
         monkeypatch.setattr("os.cpu_count", lambda: 8)
-        monkeypatch.setattr(sources, "BLOCK", 16)
+        monkeypatch.setattr(decoding, "BLOCK", 16)
         monkeypatch.setenv("LOTTO_JAX_CACHE", str(tmp_path / f"threads{threads}"))
         load(image_size=16)
         (entry,) = (tmp_path / f"threads{threads}" / "datasets").iterdir()

@@ -2,13 +2,17 @@
 
 import io
 import shutil
+import sys
 import time
+import types
+from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lotto_jax.data import sources
+from lotto_jax.data import cache, decoding, sources
+from lotto_jax.data import tfds as tfds_source
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +95,15 @@ def test_a_missing_dataset_names_the_place_and_both_remedies(tmp_path, monkeypat
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(ValueError) as error:
         sources.load("celeb_a")
-    for part in ("celeb_a", str(tmp_path), "config.dataset.data_dir", "tfds build"):
-        assert part in str(error.value)
+    text = str(error.value)
+    for part in ("celeb_a", str(tmp_path), "config.dataset.data_dir", "pip install tensorflow "):
+        assert part in text
+    command = text[text.index('python -c "') + len('python -c "') : -1]
+    calls = []
+    tfds = types.SimpleNamespace(builder=lambda *args, **fields: calls.append((args, fields)) or mock.Mock())
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", tfds)
+    exec(command)
+    assert calls == [(("celeb_a",), {"data_dir": str(tmp_path), "file_format": "array_record"})]
 
 
 def test_the_bundled_digits_are_the_1797_of_scikit_learn():
@@ -135,7 +146,7 @@ def test_a_size_crops_to_the_centered_square_and_is_cached_beside_the_stored_one
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ('"array_record"', '"tfrecord"', ("tfrecord", "--file_format=array_record")),
+        ('"array_record"', '"tfrecord"', ("tfrecord", "file_format='array_record'")),
         ('"name": "test"', '"name": "dev"', ("tiny_shapes", "train, dev", "train and test")),
     ],
 )
@@ -168,14 +179,30 @@ def test_images_that_cannot_be_used_are_named(features, parts):
         for key, f in features.items()
     }
     with pytest.raises(ValueError) as error:
-        sources._image_shape("shapes", made, 0)
+        tfds_source._image_shape("shapes", made, 0)
     for part in ("config.dataset", "shapes", *parts):
         assert part in str(error.value)
 
 
 def test_a_dataset_without_labels_is_refused():
     with pytest.raises(ValueError, match="no labels"):
-        sources._labels("shapes", {})
+        tfds_source._labels("shapes", {})
+
+
+def test_many_images_are_decoded_in_blocks_of_some_megabytes(tmp_path):
+    """Of large images, a block has fewer, so that what threads have ready fits in memory."""
+    lengths = []
+
+    def decode(block):
+        lengths.append(len(block))
+        return np.full((len(block), 1024, 1024, 1), block.start, np.uint8), np.array(block, np.int32)
+
+    with cache.writer(tmp_path / "entry") as entry:
+        decoding.write(entry, "train", (1024, 1024, 1), (), 20, decode, "large")
+    assert sorted(lengths) == [4, 8, 8]
+    arrays = cache.read(tmp_path / "entry")
+    assert arrays["train_label"].tolist() == list(range(20))
+    assert arrays["train_image"][:, 0, 0, 0].tolist() == [0] * 8 + [8] * 8 + [16] * 4
 
 
 def test_the_number_of_classes_is_that_of_names_attributes_or_labels():

@@ -1,0 +1,57 @@
+"""What every source of data gives: splits of uint8 images with integer labels."""
+
+from collections.abc import Sized
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+SPLITS = ("train", "validation", "test")
+
+
+class Split(NamedTuple):
+    """Examples of one split.
+
+    Attributes:
+      image: uint8 [n, height, width, channels].
+      label: int32: classes [n], or 0 and 1 for each of several attributes [n, attributes].
+    """
+
+    image: UInt8[np.ndarray, "n height width channels"]
+    label: Int[np.ndarray, "n *attributes"]
+
+
+class Dataset(NamedTuple):
+    """A dataset in host memory (or mapped from the cache), with its splits explicit.
+
+    Attributes:
+      name: as the configuration has it.
+      version: as TFDS has it; of a folder, a digest of its files; empty if a function gives none.
+      train, validation, test: the splits; validation may be empty.
+      label_names: of the classes, or of the attributes.
+      streamed: whether the training split exceeds the device budget, so that its batches are gathered on the host.
+    """
+
+    name: str
+    version: str
+    train: Split
+    validation: Split
+    test: Split
+    label_names: tuple[str, ...]
+    streamed: bool
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        height, width, channels = self.train.image.shape[1:]
+        return height, width, channels
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, or of attributes."""
+        return number_of_classes(self.train.label, self.label_names)
+
+
+def number_of_classes(label: Int[np.ndarray, "n *attributes"], label_names: Sized) -> int:
+    """Of labels with these names, if they have any."""
+    return len(label_names) or (label.shape[1] if label.ndim > 1 else int(label.max()) + 1)

@@ -1,33 +1,15 @@
 """Convolutional autoencoder on CelebA: Table 1, Figure 4 (right), Figure A.8.
 
-Variant: `configs/conv_ae_celeba.py:cpu` is scaled down to two CPU cores (`lotto_jax.config.two_cores`).
+Variant: `configs/conv_ae_celeba.py:cpu` is scaled down to two CPU cores (`common.two_cores`).
 """
 
 from ml_collections import ConfigDict
 
-from lotto_jax import config as base
+from configs import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = base.default()
-    config.seeds = (0, 1, 2, 3, 4)
-    config.dataset.name = "celeb_a"
-    config.dataset.image_size = 32  # 64 is the other size of the networks
-    config.model = {"name": "conv_autoencoder", "latent": 200, "width": 64}
-    config.objective = {"name": "reconstruction", "loss": "mse"}
-    config.optimizer = {"name": "adam", "learning_rate": 1e-3}
-    config.train.batch_size = 128
-    config.train.epochs = 50
-    config.imp.rounds = 20
-    config.imp.fraction = 0.2
-    config.imp.rewind_step = 10
-    config.imp.pruned = ("both", "encoder", "decoder")
-    config.imp.arms = ("winning", "random")
+    model = {"name": "conv_autoencoder", "latent": 200, "width": 64}
+    config = common.autoencoder("celeb_a", model, loss="mse")
     config.metrics.names = ("accuracy",)
-    if variant == "cpu":
-        config = base.two_cores(config, width=16, epochs=6, rounds=8, fraction=0.4)
-        config.seeds = (0, 1, 2)
-        return config
-    if variant:
-        raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu.")
-    return config
+    return common.choose(variant, config, cpu=common.cpu(width=16, epochs=6, rounds=8, fraction=0.4, seeds=3))

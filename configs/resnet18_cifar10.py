@@ -5,24 +5,10 @@ Variant: `configs/resnet18_cifar10.py:cpu` is scaled down to half an hour on two
 
 from ml_collections import ConfigDict
 
-from lotto_jax import config as base
+from configs import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = base.default()
-    config.experiment = "dense"
-    config.seeds = (0,)
-    config.dataset.name = "cifar10"
-    config.model = {"name": "resnet18", "width": 64}
-    config.objective = {"name": "classification", "flip": True, "shift": 4}
-    config.optimizer = {"name": "adam", "learning_rate": 1e-3}
-    config.train.batch_size = 128
+    config = common.classifier("cifar10", flip=True, shift=4)
     config.train.epochs = 60
-    config.train.schedule = "cosine"
-    if variant == "cpu":
-        config.model.width = 16
-        config.objective.shift = 0
-        config.train.epochs = 7
-    elif variant:
-        raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu.")
-    return config
+    return common.choose(variant, config, cpu=common.narrow(epochs=7, width=16, shift=True))

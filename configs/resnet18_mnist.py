@@ -5,24 +5,10 @@ Variant: `configs/resnet18_mnist.py:cpu` is scaled down to ten minutes on two CP
 
 from ml_collections import ConfigDict
 
-from lotto_jax import config as base
+from configs import common
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = base.default()
-    config.experiment = "dense"
-    config.seeds = (0,)
-    config.dataset.name = "mnist"
-    config.model = {"name": "resnet18", "width": 64}
-    config.objective = {"name": "classification", "shift": 2}
-    config.optimizer = {"name": "adam", "learning_rate": 1e-3}
-    config.train.batch_size = 128
+    config = common.classifier("mnist", shift=2)
     config.train.epochs = 20
-    config.train.schedule = "cosine"
-    if variant == "cpu":
-        config.model.width = 8
-        config.objective.shift = 0
-        config.train.epochs = 5
-    elif variant:
-        raise ValueError(f"{__name__} has no variant {variant!r}; it takes cpu.")
-    return config
+    return common.choose(variant, config, cpu=common.narrow(epochs=5, width=8, shift=True))

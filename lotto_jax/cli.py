@@ -2,13 +2,15 @@
 
 import argparse
 import difflib
+import inspect
+import os
 import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lotto_jax import cli_metrics
+from lotto_jax import __version__, cli_metrics
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -38,8 +40,8 @@ Find winning lottery tickets in deep generative models.
       Frechet Inception distance of two image folders (or npz statistics), as torch-fidelity computes it.
 
 A run that was interrupted goes on when the same command is given again.
-Exit status: 0 done, 143 preempted by SIGTERM with its state saved, 1 a fault (a wrong configuration too), 2 a wrong
-command line.
+Exit status: 0 done, 143 preempted by SIGTERM and 130 by Ctrl-C with the state saved, 1 a fault (a wrong configuration
+too), 2 a wrong command line.
 """
 
 
@@ -52,6 +54,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(
         prog="lotto-jax", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action="version", version=f"lotto-jax {__version__}")
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="{run,describe,report,evaluate,fid,weights}"
     )
@@ -80,7 +83,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
     overrides = [a for a in rest if args.command in ("run", "describe") and a.startswith("--config.")]
     if unknown := [a for a in rest if a not in overrides]:
         parser.error(f"unrecognized argument {unknown[0]!r}")
-    sys.exit(actions[args.command]())
+    try:
+        sys.exit(actions[args.command]())
+    except KeyboardInterrupt:
+        print("Interrupted; what was saved before is there, and the same command goes on from it.", file=sys.stderr)
+        sys.exit(130)
 
 
 def load_config(path: str, overrides: list[str]) -> "ConfigDict":
@@ -95,10 +102,8 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
     from lotto_jax.config import flatten
 
     file, _, variant = path.partition(":")
-    if not Path(file).is_file():
-        raise ValueError(f"There is no configuration file {file!r}; those of the project are in configs/.")
     # config_flags reports a field that does not exist by its last name only, so the fields are looked at first.
-    fields = flatten(runpy.run_path(file)["get_config"](*[variant] if variant else []).to_dict())
+    fields = flatten(_get_config(file, variant).to_dict())
     for override in overrides:
         field = override.removeprefix("--config.").partition("=")[0]
         if field not in fields:
@@ -112,6 +117,34 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"The configuration cannot be set up: {str(error).strip().splitlines()[-1]}") from error
     return values.config
+
+
+def _get_config(file: str, variant: str) -> "ConfigDict":
+    """What `get_config` of a file returns. Its directory, the one above and the current one can be imported from."""
+    if not Path(file).is_file():
+        raise ValueError(f"There is no configuration file {file!r}; those of the project are in configs/.")
+    place = Path(file).resolve().parent
+    sys.path[:0] = [p for p in dict.fromkeys((os.getcwd(), str(place), str(place.parent))) if p not in sys.path]
+    try:
+        namespace = runpy.run_path(file)
+    except SyntaxError as error:
+        raise ValueError(f"{error.filename}, line {error.lineno}: {error.msg}; correct it there.") from error
+    except ImportError as error:
+        raise ValueError(f"{file} imports what is not there ({error}); install it, or correct the name.") from error
+    except Exception as error:  # whatever the user's file raises
+        raise ValueError(f"{file} fails with {type(error).__name__}: {error}; correct it there.") from error
+    if not callable(make := namespace.get("get_config")):
+        raise ValueError(f"{file} has no function get_config; define one that returns a configuration.")
+    if variant and not inspect.signature(make).parameters:
+        raise ValueError(f"{file} has no variants, but {variant!r} is asked for; leave ':{variant}' out.")
+    try:
+        config = make(*[variant] if variant else [])
+    except Exception as error:  # as above
+        kind = "" if isinstance(error, ValueError) else f"fails with {type(error).__name__}: "
+        raise ValueError(f"{file}: {kind}{error}") from error
+    if not hasattr(config, "to_dict"):
+        raise ValueError(f"get_config of {file} returns a {type(config).__name__}; it has to return a ConfigDict.")
+    return config
 
 
 def _guarded(command: Callable[..., None], *arguments: Any) -> int:
@@ -128,7 +161,7 @@ def _fault(error: BaseException) -> int:
 
 
 def _run(args: argparse.Namespace, overrides: list[str]) -> int:
-    from lotto_jax.training.preemption import EXIT_STATUS, Preempted, Preemption
+    from lotto_jax.training.preemption import Preempted, Preemption
 
     preemption = Preemption().install()
     try:
@@ -147,8 +180,8 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     try:
         run(config, args.workdir, preemption)
     except Preempted:
-        print(f"Preempted; the same command goes on with {args.workdir}.", file=sys.stderr)
-        return EXIT_STATUS
+        print(f"Preempted; the state is saved, and the same command goes on with {args.workdir}.", file=sys.stderr)
+        return preemption.status
     except (ValueError, OSError, RunDirectoryError, StorageError, Diverged) as error:
         return _fault(error)
     return _report(args)
@@ -164,8 +197,9 @@ def _describe(args: argparse.Namespace, overrides: list[str]) -> None:
     configuration.validate(config)
     data = config.dataset
     shape = sources.image_shape(data.name, data.data_dir, data.image_size)
-    # Only classifiers need labels.
-    classes = sources.classes(data.name, data.data_dir) if config.objective.name == "classification" else None
+    network = build.network_of(config)
+    labelled = not isinstance(network, build.Network) or network.objective == "classification"
+    classes = sources.classes(data.name, data.data_dir, data.image_size) if labelled else None
     print(describe(build.objective(config, shape, classes)))
 
 

@@ -18,15 +18,15 @@ def default() -> ConfigDict:
     config.seeds = (0, 1, 2)
 
     config.dataset = ConfigDict()
-    config.dataset.name = "digits"  # digits (bundled), or a TFDS name: mnist, cifar10, celeb_a
-    config.dataset.data_dir = ""  # where TFDS datasets lie; empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets
+    config.dataset.name = "digits"  # digits (bundled), a TFDS name, folder, or "package.module:function" of your own
+    config.dataset.data_dir = ""  # of TFDS datasets (empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets), or the folder
     config.dataset.train_examples = 0  # the first so many training examples; 0: all of them
     config.dataset.validation_examples = 0  # held out from the end of the training split; 0: the dataset's own, if any
     config.dataset.image_size = 0  # centered squares resized to this height and width; 0: images as they are stored
     config.dataset.device_budget_mb = 4096.0  # a training split of more megabytes streams from disk; 0: every one
 
-    config.model = ConfigDict({"name": "linear_autoencoder", "latent": 128})
-    config.objective = ConfigDict({"name": "reconstruction"})
+    config.model = ConfigDict({"name": "linear_autoencoder", "latent": 128})  # or "package.module:attribute"
+    config.objective = ConfigDict({})  # fields of the loss; `name` only where the network leaves it open
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3})
 
     config.train = ConfigDict()
@@ -68,7 +68,7 @@ def default() -> ConfigDict:
     config.evaluation.images = 8  # per ticket in the image grids
 
     config.metrics = ConfigDict()  # beside the objective's own; `lotto-jax evaluate` adds them to a run later
-    config.metrics.names = ()  # accuracy, frechet, fid, fd_resnet18, inception_score, kid, precision_recall
+    config.metrics.names = ()  # keys of lotto_jax.metrics.METRICS, or "package.module:attribute" of your own
     config.metrics.features = "auto"  # of all but accuracy: inception, classifier; auto: what there is
     config.metrics.classifier = ""  # run directory of a classifier of the same images (configs/resnet18_*.py)
     config.metrics.samples = 10_000  # a ticket, for all but accuracy; part of the metric's name: fid_10k
@@ -80,29 +80,8 @@ def default() -> ConfigDict:
     config.checkpoint.keep_states = "all"  # final states: all, or last (only the newest round's)
 
     config.report = ConfigDict()
-    config.report.tolerance = 0.0  # on the dense mean for winning_sparsity; 0: max(one standard deviation, 10 %)
+    config.report.tolerance = 0.0  # for winning_sparsity; 0: max(one standard deviation, 10 %), and 10 points for FID
     return config.lock()
-
-
-def two_cores(config: ConfigDict, epochs: int, rounds: int, fraction: float, width: int = 0) -> ConfigDict:
-    """Scale a configuration of the paper down to half an hour on a laptop: what the variants `:cpu` of configs/ are.
-
-    A narrower network (width 0: as it is), 10,000 training examples, batches of 64, two seeds, both components pruned,
-    and fewer rounds with a larger fraction; 2,000 samples where samples are measured.
-    """
-    config.seeds = (0, 1)
-    config.dataset.train_examples = 10_000
-    if width:
-        config.model.width = width
-    config.train.batch_size = 64 * config.objective.get("critic_steps", 1)
-    config.train.epochs = epochs
-    config.imp.rounds = rounds
-    config.imp.fraction = fraction
-    config.imp.pruned = ("both",)
-    config.metrics.names = ()  # these need another run first; `lotto-jax evaluate` adds them
-    config.metrics.samples = 2_000
-    config.log_every = 10
-    return config
 
 
 CHOICES = {

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from lotto_jax import names
 from lotto_jax.models import autoencoder, classifier, dcgan, float8, resnet_gan, sngan, vae
 from lotto_jax.objectives import adversarial, classification, elbo, reconstruction
 from lotto_jax.objectives.state import Objective
@@ -50,10 +51,26 @@ GIVEN = {"parent", "name", "image_size", "channels", "classes", "dtype", "model"
 GIVEN |= {"optimizer", "generator_optimizer", "discriminator_optimizer", "image_shape"}
 
 
-def _choose(section: str, choices: Mapping[str, Any], config: ConfigDict) -> Any:
-    if config.name not in choices:
-        raise ValueError(f"config.{section}.name is {config.name!r}; it takes one of {', '.join(sorted(choices))}.")
-    return choices[config.name]
+def network_of(config: ConfigDict) -> Network | Callable[..., Objective]:
+    """What `config.model.name` names: a network with its objective, or a function that makes an objective.
+
+    A network of one's own is a Flax module whose params have the components as their top-level keys. Called as
+    `(image, train)` it is an autoencoder, as `(image, key, train)` a VAE (`models.vae.VAE` says what else it needs);
+    `config.objective.name` says so where it is a classifier. Or it is a `Network`, as GANs are, which have two modules.
+
+    Raises:
+      ValueError: if there is none of this name, or it is neither.
+    """
+    found = names.choose(config.model.name, NETWORKS, "config.model.name")
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        inferred = "elbo" if "key" in _parameters(found.__call__) else "reconstruction"
+        return Network(config.objective.get("name", inferred), (found,))
+    if isinstance(found, Network) or inspect.isfunction(found):
+        return found
+    raise ValueError(
+        f"config.model.name is {config.model.name!r}, which is a {type(found).__name__}; it takes a Flax module, a "
+        "lotto_jax.experiments.build.Network, or a function that returns a lotto_jax.objectives.state.Objective."
+    )
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -82,13 +99,13 @@ def _fields(section: str, config: ConfigDict, *functions: Callable[..., Any]) ->
     for key, value in fields.items():
         if key not in accepted:
             raise ValueError(
-                f"config.{section}.{key} is not a field of {config.name!r}; "
+                f"config.{section}.{key} is not a field of {config.get('name', 'the objective')!r}; "
                 f"it takes {', '.join(sorted(accepted)) or 'none'}."
             )
         _check_type(f"config.{section}.{key}", value, accepted[key].default)
     for key, parameter in accepted.items():
         if parameter.default is parameter.empty and key not in fields:
-            raise ValueError(f"config.{section}.{key} is missing; {config.name!r} needs it.")
+            raise ValueError(f"config.{section}.{key} is missing; {config.get('name', 'the objective')!r} needs it.")
     return fields
 
 
@@ -113,15 +130,11 @@ def objective(
     Raises:
       ValueError: naming the field that is unknown or takes no such value.
     """
-    network = _choose("model", NETWORKS, config.model)
-    make = _choose("objective", OBJECTIVES, config.objective)
-    if config.objective.name != network.objective:
-        raise ValueError(
-            f"config.objective.name is {config.objective.name!r}, but {config.model.name} is trained by "
-            f"{network.objective!r}; set config.objective.name to that."
-        )
-    make_optimizer = _choose("optimizer", OPTIMIZERS, config.optimizer)
+    network = network_of(config)
+    make_optimizer = names.choose(config.optimizer.name, OPTIMIZERS, "config.optimizer.name")
     settings = _fields("optimizer", config.optimizer, make_optimizer)
+    if not settings["learning_rate"] > 0:
+        raise ValueError(f"config.optimizer.learning_rate is {settings['learning_rate']}; it must be above 0.")
 
     def optimizer(updates: int) -> optax.GradientTransformation:
         """One that makes so many updates in a step."""
@@ -131,6 +144,17 @@ def objective(
         made = make_optimizer(**settings | {"learning_rate": rate})
         return detection.slimmed(made, slimming) if slimming else made
 
+    if not isinstance(network, Network):
+        given = {"image_shape": image_shape, "classes": classes, "optimizer": optimizer(1)}
+        own = {key: value for key, value in given.items() if key in _parameters(network)}
+        return network(**own, **_fields("model", config.model, network), **config.objective)
+    name = config.objective.get("name", network.objective)
+    if name != network.objective:
+        raise ValueError(
+            f"config.objective.name is {name!r}, but {config.model.name} is trained by {network.objective!r}; leave "
+            "config.objective.name out."
+        )
+    make = names.choose(name, OBJECTIVES, "config.objective.name")
     fields = _fields("model", config.model, *network.parts)
     goals = _fields("objective", config.objective, make)
     normalized = "batch_norm" in _parameters(network.parts[-1]) and fields.get("batch_norm", True)
@@ -146,6 +170,12 @@ def objective(
         fields["classes"] = classes
     elif network.objective == "classification":
         raise ValueError(f"config.model.name is {config.model.name!r}, which needs the dataset's number of classes.")
+    for part in network.parts if precision != "float32" else ():
+        if "dtype" not in _parameters(part):
+            raise ValueError(
+                f"config.precision is {precision!r}, but {config.model.name} has no field dtype to compute in; add "
+                "one, or set config.precision to float32."
+            )
     parts = [part(**{k: v for k, v in fields.items() if k in _parameters(part)}) for part in network.parts]
     # The second part of a GAN is its discriminator.
     optimizers = [optimizer(config.objective.get("critic_steps", 1) if i else 1) for i in range(len(parts))]

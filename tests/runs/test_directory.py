@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from lotto_jax.runs import curves, results
 from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
 from lotto_jax.runs.files import write_atomically

@@ -69,6 +69,8 @@ class Objective(NamedTuple):
         has no prior.
       collapses: whether training can fail for single tickets without failing the run (GANs). `step` then skips updates
         that are not finite, and `evaluate` has a metric `collapsed`, 1 where the output is constant or not finite.
+      better: `(metric, direction)` for each metric of `evaluate`: "lower" or "higher" for the values that are better,
+        "neither" for one that does not rank models. Pairs, since an objective must stay hashable.
     """
 
     components: tuple[str, ...]
@@ -79,6 +81,7 @@ class Objective(NamedTuple):
     reconstruct: Images | None = None
     sample: Images | None = None
     collapses: bool = False
+    better: tuple[tuple[str, str], ...] = ()
 
     def wrapped(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> "Objective":
         """The objective with every function that runs the model, but `init`, replaced by `wrap(function)`."""

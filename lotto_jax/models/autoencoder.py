@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lotto_jax.models import dcgan, layers
+from lotto_jax.models import blocks, layers
 
 
 def _dense(inputs: int, features: int, dtype: Any) -> nn.Dense:
@@ -83,14 +83,13 @@ class ConvTrunk(nn.Module):
         self, image: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch 4 4 features"]:
         """The last map."""
-        dcgan.check_image(image, self.image_size)
+        blocks.check_image(image, self.image_size)
         x = image
-        for i in range(dcgan.stages(self.image_size)):
+        for i in range(blocks.stages(self.image_size)):
             size = self.image_size // 2 ** (i + 1)
-            features = max(1, 16 * self.width // size)
+            features = blocks.features(size, self.width, at=16)
             conv = layers.Conv(features, (4, 4), strides=2, use_bias=False, dtype=self.dtype, name=f"conv_{size}")
-            norm = nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=f"norm_{size}")
-            x = nn.relu(norm(conv(x)))
+            x = blocks.norm_relu(conv(x), train, self.dtype, f"norm_{size}")
         return x
 
 
@@ -114,20 +113,15 @@ class _ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "batch latent"], train: bool) -> Array:
-        def features(size: int) -> int:
-            return max(1, 16 * self.width // size)
-
-        def norm_relu(x: Array, name: str) -> Array:
-            return nn.relu(nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=name)(x))
-
-        x = nn.Dense(16 * features(4), dtype=self.dtype, name="dense")(z)
-        x = norm_relu(x.reshape(x.shape[0], 4, 4, -1), "norm_4")
-        for i in range(1, dcgan.stages(self.image_size)):
+        x = nn.Dense(16 * blocks.features(4, self.width, at=16), dtype=self.dtype, name="dense")(z)
+        x = blocks.norm_relu(x.reshape(x.shape[0], 4, 4, -1), train, self.dtype, "norm_4")
+        for i in range(1, blocks.stages(self.image_size)):
             size = 4 * 2**i
+            features = blocks.features(size, self.width, at=16)
             conv = layers.ConvTranspose(
-                features(size), (4, 4), strides=2, use_bias=False, dtype=self.dtype, name=f"conv_{size}"
+                features, (4, 4), strides=2, use_bias=False, dtype=self.dtype, name=f"conv_{size}"
             )
-            x = norm_relu(conv(x), f"norm_{size}")
+            x = blocks.norm_relu(conv(x), train, self.dtype, f"norm_{size}")
         return layers.ConvTranspose(self.channels, (4, 4), strides=2, dtype=self.dtype, name="image")(x)
 
 

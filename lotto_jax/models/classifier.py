@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lotto_jax.models import layers
+from lotto_jax.models import blocks, layers
 
 
 class _Block(nn.Module):
@@ -23,13 +23,13 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        norm = functools.partial(nn.BatchNorm, not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
         conv = functools.partial(layers.Conv, self.features, use_bias=False, dtype=self.dtype)
         strides = (self.stride, self.stride)
-        y = nn.relu(norm(name="norm1")(conv((3, 3), strides, name="conv1")(x)))
-        y = norm(name="norm2")(conv((3, 3), name="conv2")(y))
+        y = blocks.norm_relu(conv((3, 3), strides, name="conv1")(x), train, self.dtype, "norm1")
+        y = blocks.batch_norm(train, self.dtype, "norm2")(conv((3, 3), name="conv2")(y))
         if x.shape != y.shape:
-            x = norm(name="shortcut_norm")(conv((1, 1), strides, name="shortcut")(x))
+            x = conv((1, 1), strides, name="shortcut")(x)
+            x = blocks.batch_norm(train, self.dtype, "shortcut_norm")(x)
         return nn.relu(x + y)
 
 
@@ -43,9 +43,7 @@ class _Classifier(nn.Module):
     @nn.compact
     def __call__(self, image: Array, train: bool) -> tuple[Array, Array]:
         stem = layers.Conv(self.width, (3, 3), use_bias=False, dtype=self.dtype, name="stem")
-        x = stem(2.0 * image - 1.0)
-        norm = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name="stem_norm")
-        x = nn.relu(norm(x))
+        x = blocks.norm_relu(stem(2.0 * image - 1.0), train, self.dtype, "stem_norm")
         for stage in range(4):
             for block in range(2):
                 stride = 2 if stage > 0 and block == 0 else 1

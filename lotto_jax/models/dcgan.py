@@ -6,37 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lotto_jax.models import layers
-
-kernel_init = nn.initializers.normal(0.02)
-
-
-def scale_init(*args: Any) -> Array:
-    """The DCGAN initialization of batch-norm scales: normal around 1 with standard deviation 0.02."""
-    return 1.0 + nn.initializers.normal(0.02)(*args)
-
-
-def stages(image_size: int, smallest: int = 8) -> int:
-    """How often a 4x4 map is doubled to reach `image_size`.
-
-    Raises:
-      ValueError: if `image_size` is not a power of two from `smallest` on.
-    """
-    if image_size < smallest or image_size & (image_size - 1):
-        raise ValueError(
-            f"image_size is {image_size}; this network takes square images whose size is a power of two, at "
-            f"least {smallest} (32 and 64 are usual): resize or pad the images."
-        )
-    return image_size.bit_length() - 3
-
-
-def check_image(image: Array, image_size: int) -> None:
-    """Raise ValueError unless `image` is `[batch, image_size, image_size, channels]`."""
-    if image.ndim != 4 or image.shape[1:3] != (image_size, image_size):
-        raise ValueError(
-            f"The network was made for images of [batch, {image_size}, {image_size}, channels] and got "
-            f"{list(image.shape)}; set its image_size to the size of the data."
-        )
+from lotto_jax.models import blocks, layers
 
 
 class Generator(nn.Module):
@@ -59,29 +29,22 @@ class Generator(nn.Module):
     @nn.compact
     def logits(self, z: Float[Array, "batch latent"], train: bool) -> Float[Array, "batch height width channels"]:
         """Images before the tanh, float32."""
-        num_stages = stages(self.image_size)
-
-        def features(size: int) -> int:
-            return max(1, 32 * self.width // size)
-
-        def norm_relu(x: Array, name: str) -> Array:
-            norm = nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, scale_init=scale_init, name=f"norm_{name}")
-            return nn.relu(norm(x))
-
-        x = nn.Dense(16 * features(4), dtype=self.dtype, kernel_init=kernel_init, name="dense")(z)
-        x = norm_relu(x.reshape(x.shape[0], 4, 4, -1), "4")
+        num_stages = blocks.stages(self.image_size)
+        features = blocks.features(4, self.width, at=32)
+        x = nn.Dense(16 * features, dtype=self.dtype, kernel_init=blocks.kernel_init, name="dense")(z)
+        x = blocks.norm_relu(x.reshape(x.shape[0], 4, 4, -1), train, self.dtype, "norm_4", blocks.scale_init)
         for size in [4 * 2**i for i in range(1, num_stages + 1)]:
             x = layers.ConvTranspose(
-                features(size),
+                blocks.features(size, self.width, at=32),
                 (4, 4),
                 strides=2,
                 use_bias=False,
                 dtype=self.dtype,
-                kernel_init=kernel_init,
+                kernel_init=blocks.kernel_init,
                 name=f"conv_{size}",
             )(x)
-            x = norm_relu(x, str(size))
-        x = layers.Conv(self.channels, (3, 3), dtype=self.dtype, kernel_init=kernel_init, name="image")(x)
+            x = blocks.norm_relu(x, train, self.dtype, f"norm_{size}", blocks.scale_init)
+        x = layers.Conv(self.channels, (3, 3), dtype=self.dtype, kernel_init=blocks.kernel_init, name="image")(x)
         return x.astype(jnp.float32)
 
     def __call__(self, z: Float[Array, "batch latent"], train: bool) -> Float[Array, "batch height width channels"]:
@@ -110,25 +73,23 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, image: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch"]:
         """Logits, float32: high for real images."""
-        check_image(image, self.image_size)
+        blocks.check_image(image, self.image_size)
         x = image
-        for i in range(stages(self.image_size) + 1):
+        for i in range(blocks.stages(self.image_size) + 1):
             size = self.image_size // 2 ** (i + 1)
             norm = self.batch_norm and i > 0
             x = layers.Conv(
-                max(1, 16 * self.width // size),
+                blocks.features(size, self.width, at=16),
                 (4, 4),
                 strides=2,
                 use_bias=not norm,
                 dtype=self.dtype,
-                kernel_init=kernel_init,
+                kernel_init=blocks.kernel_init,
                 name=f"conv_{size}",
             )(x)
             if norm:
-                x = nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, scale_init=scale_init, name=f"norm_{size}")(
-                    x
-                )
+                x = blocks.batch_norm(train, self.dtype, f"norm_{size}", blocks.scale_init)(x)
             x = nn.leaky_relu(x, 0.2)
         x = x.reshape(x.shape[0], -1)
-        x = nn.Dense(1, dtype=self.dtype, kernel_init=kernel_init, name="dense")(x)
+        x = nn.Dense(1, dtype=self.dtype, kernel_init=blocks.kernel_init, name="dense")(x)
         return x[:, 0].astype(jnp.float32)

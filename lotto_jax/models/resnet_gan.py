@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lotto_jax.models import dcgan, layers
+from lotto_jax.models import blocks, convolutions, layers
 
 kernel_init = nn.initializers.glorot_uniform()
 
@@ -17,19 +17,16 @@ class _UpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        def conv(x: Array, kernel: int, name: str, resample: layers.Resample | None = None) -> Array:
+        def conv(x: Array, kernel: int, name: str, resample: convolutions.Resample | None = None) -> Array:
             layer = layers.Conv(
                 self.features, kernel, dtype=self.dtype, kernel_init=kernel_init, resample=resample, name=name
             )
             return layer(x)
 
-        def norm_relu(x: Array, name: str) -> Array:
-            return nn.relu(nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name=name)(x))
-
-        y = conv(norm_relu(x, "norm_0"), 3, "conv_0", "double")
-        y = conv(norm_relu(y, "norm_1"), 3, "conv_1")
+        y = conv(blocks.norm_relu(x, train, self.dtype, "norm_0"), 3, "conv_0", "double")
+        y = conv(blocks.norm_relu(y, train, self.dtype, "norm_1"), 3, "conv_1")
         # A 1x1 convolution and upsampling commute; this order costs a quarter.
-        return y + layers.double(conv(x, 1, "shortcut"))
+        return y + convolutions.double(conv(x, 1, "shortcut"))
 
 
 class Generator(nn.Module):
@@ -50,12 +47,12 @@ class Generator(nn.Module):
     @nn.compact
     def logits(self, z: Float[Array, "batch latent"], train: bool) -> Float[Array, "batch height width channels"]:
         """Images before the tanh, float32."""
-        num_stages = dcgan.stages(self.image_size)
+        num_stages = blocks.stages(self.image_size)
         x = nn.Dense(16 * self.width, dtype=self.dtype, kernel_init=kernel_init, name="dense")(z)
         x = x.reshape(x.shape[0], 4, 4, -1)
         for i in range(num_stages):
             x = _UpBlock(self.width, self.dtype, name=f"block_{i}")(x, train)
-        x = nn.relu(nn.BatchNorm(not train, momentum=0.9, dtype=self.dtype, name="norm")(x))
+        x = blocks.norm_relu(x, train, self.dtype, "norm")
         x = layers.Conv(self.channels, (3, 3), dtype=self.dtype, kernel_init=kernel_init, name="image")(x)
         return x.astype(jnp.float32)
 
@@ -74,7 +71,7 @@ class _Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        def conv(x: Array, kernel: int, name: str, resample: layers.Resample | None = None) -> Array:
+        def conv(x: Array, kernel: int, name: str, resample: convolutions.Resample | None = None) -> Array:
             layer = layers.Conv(
                 self.features, kernel, dtype=self.dtype, kernel_init=kernel_init, resample=resample, name=name
             )
@@ -85,7 +82,7 @@ class _Block(nn.Module):
         if not self.down:
             return x + y
         # A 1x1 convolution and average pooling commute; this order costs a quarter.
-        return y + conv(layers.halve(x), 1, "shortcut")
+        return y + conv(convolutions.halve(x), 1, "shortcut")
 
 
 class Body(nn.Module):
@@ -106,8 +103,8 @@ class Body(nn.Module):
         self, image: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch 8 8 width"]:
         """Features after the last ReLU; `train` stores the power iteration's progress."""
-        dcgan.check_image(image, self.image_size)
-        num_down = dcgan.stages(self.image_size, smallest=16) - 1
+        blocks.check_image(image, self.image_size)
+        num_down = blocks.stages(self.image_size, smallest=16) - 1
         x = image
         for i in range(num_down + 2):
             x = _Block(self.width, i < num_down, i == 0, self.dtype, name=f"block_{i}")(x, train)

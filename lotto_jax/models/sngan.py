@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lotto_jax.models import dcgan, layers
+from lotto_jax.models import blocks, layers
 
 
 class Discriminator(nn.Module):
@@ -27,7 +27,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, image: Float[Array, "batch height width channels"], train: bool) -> Float[Array, "batch"]:
         """Logits, float32: high for real images. `train` stores the power iteration's progress."""
-        dcgan.check_image(image, self.image_size)
+        blocks.check_image(image, self.image_size)
 
         def conv(x: Array, features: int, kernel: int, strides: int, name: str) -> Array:
             layer = layers.Conv(
@@ -35,16 +35,16 @@ class Discriminator(nn.Module):
                 kernel,
                 strides=strides,
                 dtype=self.dtype,
-                kernel_init=dcgan.kernel_init,
+                kernel_init=blocks.kernel_init,
                 name=name,
             )
             return nn.leaky_relu(layers.spectral_norm(layer)(x, update_stats=train), 0.1)
 
         x = image
-        for size in [self.image_size // 2**i for i in range(dcgan.stages(self.image_size))]:
-            features = max(1, 32 * self.width // size)
+        for size in [self.image_size // 2**i for i in range(blocks.stages(self.image_size))]:
+            features = blocks.features(size, self.width, at=32)
             x = conv(x, features, 3, 1, f"conv_{size}")
             x = conv(x, features, 4, 2, f"down_{size}")
         x = conv(x, 8 * self.width, 3, 1, "conv_4").reshape(x.shape[0], -1)
-        dense = nn.Dense(1, dtype=self.dtype, kernel_init=dcgan.kernel_init, name="dense")
+        dense = nn.Dense(1, dtype=self.dtype, kernel_init=blocks.kernel_init, name="dense")
         return layers.spectral_norm(dense)(x, update_stats=train)[:, 0].astype(jnp.float32)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from lotto_jax.models import autoencoder, dcgan, layers, resnet_gan
+from lotto_jax.models import autoencoder, convolutions, dcgan, resnet_gan
 
 
 class ConvEncoder(nn.Module):
@@ -55,7 +55,7 @@ class ResNetEncoder(nn.Module):
     ) -> tuple[Float[Array, "batch latent"], Float[Array, "batch latent"]]:
         """Mean and log variance of the posterior, float32."""
         body = resnet_gan.Body(self.width, self.image_size, self.dtype, name="body")
-        return _heads(layers.halve(body(image, train)), self.latent, self.dtype)
+        return _heads(convolutions.halve(body(image, train)), self.latent, self.dtype)
 
 
 def _heads(x: Array, latent: int, dtype: Any) -> tuple[Array, Array]:

@@ -20,21 +20,19 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Bool, Float, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from lotto_jax.objectives import loss_scale
+from lotto_jax.objectives.ranges import to_signed, unit_from_signed
 from lotto_jax.objectives.state import Batch, Better, Metrics, Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.pruning import masks
 
 Logits = Float[Array, "batch"]
+Image = Float[Array, "batch height width channels"]
+BETTER: dict[str, Better] = {"generator_loss": "neither", "discriminator_loss": "neither", "collapsed": "neither"}
+COMPONENTS = ("generator", "discriminator")
 GRAY_LEVEL = 2 / 255  # of images in [-1, 1]
 NEVER = 2**31 - 1
-
-BETTER: tuple[tuple[str, Better], ...] = (
-    ("generator_loss", "neither"),
-    ("discriminator_loss", "neither"),
-    ("collapsed", "neither"),
-)
 
 
 class Pair(NamedTuple):
@@ -60,11 +58,6 @@ LOSSES = {
 }
 
 
-def to_signed(image: UInt8[Array, "..."]) -> Float[Array, "..."]:
-    """Uint8 images as float32 in [-1, 1], the range of generators."""
-    return image.astype(jnp.float32) / 127.5 - 1.0
-
-
 def is_collapsed(image: Float[Array, "batch height width channels"]) -> Bool[Array, ""]:
     """Whether samples in [-1, 1] are not finite, or the same up to a gray level (mean deviation over the batch)."""
     varied = jnp.mean(jnp.std(image, axis=0)) > GRAY_LEVEL
@@ -83,6 +76,175 @@ def gradient_penalty(
     gradient = jax.grad(lambda image: jnp.sum(critic(image)))(share * real + (1.0 - share) * fake)
     norm = jnp.sqrt(jnp.sum(jnp.square(gradient), axis=(1, 2, 3)) + 1e-12)  # differentiable at 0
     return jnp.mean(jnp.square(norm - 1.0))
+
+
+class _Player(NamedTuple):
+    """What a train state has of one component."""
+
+    params: PyTree
+    model_state: PyTree  # {collection: variables}
+    opt_state: PyTree
+
+
+class _Gan(NamedTuple):
+    """Two networks and how they are trained: the arguments of `make`, with optimizers that skip what is not finite."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    generator_optimizer: optax.GradientTransformation
+    discriminator_optimizer: optax.GradientTransformation
+    losses: Pair
+    image_shape: tuple[int, int, int]
+    latent: int
+    critic_steps: int
+    weight_clip: float | None
+    gradient_penalty_weight: float
+
+    def init(self, key: Key[Array, ""]) -> TrainState:
+        """The train state at step 0."""
+        generator_key, discriminator_key, run_key = jax.random.split(key, 3)
+        made = {
+            "generator": self.generator.init(generator_key, jnp.zeros((1, self.latent)), train=False),
+            "discriminator": self.discriminator.init(discriminator_key, jnp.zeros((1, *self.image_shape)), train=False),
+        }
+        optimizers = {"generator": self.generator_optimizer, "discriminator": self.discriminator_optimizer}
+        players = {}
+        for name, variables in made.items():
+            collections = {collection: value for collection, value in variables.items() if collection != "params"}
+            params = variables["params"]
+            players[name] = _Player(params, collections, optimizers[name].init(params))
+        return _joined(players, jnp.zeros((), jnp.int32), run_key)
+
+    def fakes(
+        self, params: PyTree, state: PyTree, count: int, key: Key[Array, ""], train: bool
+    ) -> tuple[Image, PyTree]:
+        """Images in [-1, 1] from `count` latent vectors, which the key determines, and the generator's new state."""
+        z = jax.random.normal(key, (count, self.latent))
+        return self.generator.apply({"params": params, **state}, z, train=train, mutable=list(state))
+
+    def judge(self, params: PyTree, state: PyTree, image: Image, train: bool) -> tuple[Logits, PyTree]:
+        """Logits of images in [-1, 1], and the discriminator's new state."""
+        return self.discriminator.apply({"params": params, **state}, image, train=train, mutable=list(state))
+
+    def discriminator_loss(
+        self, params: PyTree, state: PyTree, real: Image, fake: Image, key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], PyTree]:
+        """What the discriminator minimizes, and its state after both passes."""
+        real_logits, after_real = self.judge(params, state, real, True)
+        between = {**state, **{k: v for k, v in after_real.items() if k == "batch_stats"}}
+        fake_logits, after_fake = self.judge(params, between, fake, True)
+        total = self.losses.discriminator(real_logits, fake_logits)
+        if self.gradient_penalty_weight:
+            penalty = gradient_penalty(lambda x: self.judge(params, state, x, True)[0], real, fake, key)
+            total += self.gradient_penalty_weight * penalty
+        return total, after_fake
+
+    def generator_loss(self, params: PyTree, state: PyTree, fake: Image) -> tuple[Float[Array, ""], PyTree]:
+        """What the generator minimizes, through the discriminator's params and state; and the state after it."""
+        logits, after = self.judge(params, state, fake, True)
+        return self.losses.generator(logits), after
+
+    def update_discriminator(
+        self, player: _Player, mask: masks.Mask, real: Image, fake: Image, key: Key[Array, ""]
+    ) -> tuple[_Player, Float[Array, ""]]:
+        """The discriminator after one update, and the loss before it."""
+        loss_fn = loss_scale.value_and_grad(self.discriminator_loss, player.opt_state)
+        (value, model_state), grads = loss_fn(player.params, player.model_state, real, fake, key)
+        params, opt_state = masked_update(self.discriminator_optimizer, grads, player.opt_state, player.params, mask)
+        if self.weight_clip is not None:
+            bound = self.weight_clip
+            params = jax.tree.map(lambda p: jnp.clip(p, -bound, bound), params)
+        return _Player(params, model_state, opt_state), value
+
+    def update_generator(
+        self,
+        player: _Player,
+        mask: masks.Mask,
+        critic: _Player,
+        fake: Image,
+        pullback: Callable[[Image], tuple[PyTree]],
+    ) -> tuple[_Player, Float[Array, ""]]:
+        """The generator after one update, and the loss before it; `pullback` is that of its params to `fake`."""
+        loss_fn = loss_scale.value_and_grad(self.generator_loss, player.opt_state, argnums=2)
+        (value, _), image_gradient = loss_fn(critic.params, critic.model_state, fake)
+        grads = pullback(image_gradient)[0]
+        params, opt_state = masked_update(self.generator_optimizer, grads, player.opt_state, player.params, mask)
+        return _Player(params, player.model_state, opt_state), value
+
+    def step(
+        self, state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
+        """`critic_steps` updates of the discriminator, then one of the generator."""
+        real = to_signed(batch.image).reshape(self.critic_steps, self.part_size(batch), *self.image_shape)
+        keys = jax.random.split(key, (self.critic_steps, 2))
+        generator, critic = (_player(state, name) for name in COMPONENTS)
+
+        def fakes(params: PyTree, key: Key[Array, ""]) -> tuple[Image, PyTree]:
+            return self.fakes(params, generator.model_state, real.shape[1], key, True)
+
+        def critic_step(critic: _Player, part: tuple[Image, Key[Array, "2"]]) -> tuple[_Player, Float[Array, ""]]:
+            real, keys = part
+            fake = fakes(generator.params, keys[0])[0]
+            return self.update_discriminator(critic, mask["discriminator"], real, fake, keys[1])
+
+        if self.critic_steps > 1:
+            critic, _ = lax.scan(critic_step, critic, (real[:-1], keys[:-1]))
+        # The last fakes serve both updates, so their pass through the generator is made once.
+        fake, pullback, generator_state = jax.vjp(
+            lambda params: fakes(params, keys[-1, 0]), generator.params, has_aux=True
+        )
+        critic, critic_value = self.update_discriminator(critic, mask["discriminator"], real[-1], fake, keys[-1, 1])
+        generator, value = self.update_generator(
+            generator._replace(model_state=generator_state), mask["generator"], critic, fake, pullback
+        )
+        players = {"generator": generator, "discriminator": critic}
+        metrics = {"generator_loss": value, "discriminator_loss": critic_value}
+        return _joined(players, state.step + 1, state.key), metrics
+
+    def part_size(self, batch: Batch) -> int:
+        """Images of a batch for each critic step."""
+        total = batch.image.shape[0]
+        if total % self.critic_steps:
+            raise ValueError(
+                f"The batch has {total} images, which {self.critic_steps} critic steps can't share equally; "
+                f"make the batch size a multiple of critic_steps."
+            )
+        return total // self.critic_steps
+
+    def initial_loss(
+        self, params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""], component: str
+    ) -> Float[Array, ""]:
+        """What a component minimizes, over the whole batch at once."""
+        states = {name: _of_component(model_state, name) for name in params}
+        fake_key, penalty_key = jax.random.split(key)
+        fake = self.fakes(params["generator"], states["generator"], batch.image.shape[0], fake_key, True)[0]
+        judged = params["discriminator"], states["discriminator"]
+        if component == "generator":
+            return self.generator_loss(*judged, fake)[0]
+        return self.discriminator_loss(*judged, to_signed(batch.image), fake, penalty_key)[0]
+
+    def fixed_fakes(self, params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Image:
+        """As many fakes as the batch has images, by stored batch statistics."""
+        state = _of_component(model_state, "generator")
+        return self.fakes(params["generator"], state, batch.image.shape[0], key, False)[0]
+
+    def evaluate(self, params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
+        """Both losses without a penalty, and whether the generator has collapsed."""
+        fake = self.fixed_fakes(params, model_state, batch, key)
+        state = _of_component(model_state, "discriminator")
+        real_logits, fake_logits = (
+            self.judge(params["discriminator"], state, image, False)[0] for image in (to_signed(batch.image), fake)
+        )
+        found = {
+            "generator_loss": self.losses.generator(fake_logits),
+            "discriminator_loss": self.losses.discriminator(real_logits, fake_logits),
+        }
+        broken = ~jnp.isfinite(jnp.stack(list(found.values()))).all()
+        return found | {"collapsed": (is_collapsed(fake) | broken).astype(jnp.float32)}
+
+    def sample(self, params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Image:
+        """`fixed_fakes` in [0, 1]."""
+        return unit_from_signed(self.fixed_fakes(params, model_state, batch, key))
 
 
 def make(
@@ -127,140 +289,44 @@ def make(
         raise ValueError(f"loss is {loss!r}; an adversarial objective has {', '.join(LOSSES)}.")
     if critic_steps < 1:
         raise ValueError(f"critic_steps is {critic_steps}; use 1 or more.")
-    losses = LOSSES[loss]
     generator_optimizer, discriminator_optimizer = (
-        loss_scale.for_dtype(optax.apply_if_finite(optimizer, NEVER), network.dtype)
+        loss_scale.for_dtype(optax.apply_if_finite(optimizer, NEVER), getattr(network, "dtype", jnp.float32))
         for optimizer, network in ((generator_optimizer, generator), (discriminator_optimizer, discriminator))
     )
+    gan = _Gan(
+        generator,
+        discriminator,
+        generator_optimizer,
+        discriminator_optimizer,
+        LOSSES[loss],
+        image_shape,
+        latent,
+        critic_steps,
+        weight_clip,
+        gradient_penalty_weight,
+    )
+    losses = tuple(TrainingLoss((name,), functools.partial(gan.initial_loss, component=name)) for name in COMPONENTS)
+    return Objective(
+        COMPONENTS,
+        gan.init,
+        gan.step,
+        gan.evaluate,
+        losses,
+        sample=gan.sample,
+        collapses=True,
+        better=tuple(BETTER.items()),
+    )
 
-    def init(key: Key[Array, ""]) -> TrainState:
-        generator_key, discriminator_key, run_key = jax.random.split(key, 3)
-        made = {
-            "generator": generator.init(generator_key, jnp.zeros((1, latent)), train=False),
-            "discriminator": discriminator.init(discriminator_key, jnp.zeros((1, *image_shape)), train=False),
-        }
-        params = {name: variables["params"] for name, variables in made.items()}
-        collections = {name: {k: v for k, v in made[name].items() if k != "params"} for name in made}
-        opt_state = {
-            "generator": generator_optimizer.init(params["generator"]),
-            "discriminator": discriminator_optimizer.init(params["discriminator"]),
-        }
-        return TrainState(params, _by_collection(collections), opt_state, jnp.zeros((), jnp.int32), run_key)
 
-    def generate(params: PyTree, state: PyTree, z: Array, train: bool) -> tuple[Array, PyTree]:
-        return generator.apply({"params": params, **state}, z, train=train, mutable=list(state))
+def _player(state: TrainState, name: str) -> _Player:
+    return _Player(state.params[name], _of_component(state.model_state, name), state.opt_state[name])
 
-    def judge(params: PyTree, state: PyTree, image: Array, train: bool) -> tuple[Logits, PyTree]:
-        return discriminator.apply({"params": params, **state}, image, train=train, mutable=list(state))
 
-    def discriminator_loss(
-        params: PyTree, model_state: PyTree, real: Array, fake: Array, key: Key[Array, ""]
-    ) -> tuple[Array, PyTree]:
-        real_logits, after_real = judge(params, model_state, real, True)
-        between = {**model_state, **{k: v for k, v in after_real.items() if k == "batch_stats"}}
-        fake_logits, after_fake = judge(params, between, fake, True)
-        total = losses.discriminator(real_logits, fake_logits)
-        if gradient_penalty_weight:
-            penalty = gradient_penalty(lambda x: judge(params, model_state, x, True)[0], real, fake, key)
-            total += gradient_penalty_weight * penalty
-        return total, after_fake
-
-    def generator_loss(params: PyTree, model_state: PyTree, image: Array) -> tuple[Array, PyTree]:
-        logits, after = judge(params, model_state, image, True)
-        return losses.generator(logits), after
-
-    def update_discriminator(
-        carry: tuple[PyTree, PyTree, PyTree], mask: masks.Mask, real: Array, fake: Array, key: Key[Array, ""]
-    ) -> tuple[tuple[PyTree, PyTree, PyTree], Array]:
-        params, model_state, opt_state = carry
-        loss_fn = loss_scale.value_and_grad(discriminator_loss, opt_state)
-        (value, model_state), grads = loss_fn(params, model_state, real, fake, key)
-        params, opt_state = masked_update(discriminator_optimizer, grads, opt_state, params, mask)
-        if weight_clip is not None:
-            params = jax.tree.map(lambda p: jnp.clip(p, -weight_clip, weight_clip), params)
-        return (params, model_state, opt_state), value
-
-    def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-        total = batch.image.shape[0]
-        if total % critic_steps:
-            raise ValueError(
-                f"The batch has {total} images, which {critic_steps} critic steps can't share equally; "
-                f"make the batch size a multiple of critic_steps."
-            )
-        size = total // critic_steps
-        real = to_signed(batch.image).reshape(critic_steps, size, *image_shape)
-        keys = jax.random.split(key, (critic_steps, 2))
-        params: PyTree = state.params
-        states = {name: _of_component(state.model_state, name) for name in params}
-
-        def fakes(params: PyTree, key: Key[Array, ""]) -> tuple[Array, PyTree]:
-            return generate(params, states["generator"], jax.random.normal(key, (size, latent)), True)
-
-        def critic_step(carry: PyTree, part: tuple[Array, Array]) -> tuple[PyTree, Array]:
-            real, keys = part
-            fake = fakes(params["generator"], keys[0])[0]
-            return update_discriminator(carry, mask["discriminator"], real, fake, keys[1])
-
-        carry = (params["discriminator"], states["discriminator"], state.opt_state["discriminator"])
-        if critic_steps > 1:
-            carry, _ = lax.scan(critic_step, carry, (real[:-1], keys[:-1]))
-        # The last fakes serve both updates, so their pass through the generator is made once.
-        fake, pullback, generator_state = jax.vjp(
-            lambda params: fakes(params, keys[-1, 0]), params["generator"], has_aux=True
-        )
-        carry, discriminator_value = update_discriminator(carry, mask["discriminator"], real[-1], fake, keys[-1, 1])
-        new_discriminator, discriminator_state, discriminator_opt = carry
-        loss_fn = loss_scale.value_and_grad(generator_loss, state.opt_state["generator"], argnums=2)
-        (generator_value, _), image_gradient = loss_fn(new_discriminator, discriminator_state, fake)
-        new_generator, generator_opt = masked_update(
-            generator_optimizer,
-            pullback(image_gradient)[0],
-            state.opt_state["generator"],
-            params["generator"],
-            mask["generator"],
-        )
-        new_state = TrainState(
-            {"generator": new_generator, "discriminator": new_discriminator},
-            _by_collection({"generator": generator_state, "discriminator": discriminator_state}),
-            {"generator": generator_opt, "discriminator": discriminator_opt},
-            state.step + 1,
-            state.key,
-        )
-        return new_state, {"generator_loss": generator_value, "discriminator_loss": discriminator_value}
-
-    def initial_loss(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""], component: str) -> Array:
-        states = {name: _of_component(model_state, name) for name in params}
-        fake_key, penalty_key = jax.random.split(key)
-        z = jax.random.normal(fake_key, (batch.image.shape[0], latent))
-        fake = generate(params["generator"], states["generator"], z, True)[0]
-        if component == "generator":
-            return generator_loss(params["discriminator"], states["discriminator"], fake)[0]
-        judged = params["discriminator"], states["discriminator"]
-        return discriminator_loss(*judged, to_signed(batch.image), fake, penalty_key)[0]
-
-    def fixed_fakes(params: PyTree, model_state: PyTree, count: int, key: Key[Array, ""]) -> Array:
-        z = jax.random.normal(key, (count, latent))
-        return generate(params["generator"], _of_component(model_state, "generator"), z, False)[0]
-
-    def evaluate(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
-        fake = fixed_fakes(params, model_state, batch.image.shape[0], key)
-        real_logits, fake_logits = (
-            judge(params["discriminator"], _of_component(model_state, "discriminator"), image, False)[0]
-            for image in (to_signed(batch.image), fake)
-        )
-        found = {
-            "generator_loss": losses.generator(fake_logits),
-            "discriminator_loss": losses.discriminator(real_logits, fake_logits),
-        }
-        broken = ~jnp.isfinite(jnp.stack(list(found.values()))).all()
-        return found | {"collapsed": (is_collapsed(fake) | broken).astype(jnp.float32)}
-
-    def sample(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
-        return 0.5 * fixed_fakes(params, model_state, batch.image.shape[0], key) + 0.5
-
-    components = ("generator", "discriminator")
-    minimized = tuple(TrainingLoss((name,), functools.partial(initial_loss, component=name)) for name in components)
-    return Objective(components, init, step, evaluate, minimized, sample=sample, collapses=True, better=BETTER)
+def _joined(players: dict[str, _Player], step: Int[Array, ""], key: Key[Array, ""]) -> TrainState:
+    """The train state of all components."""
+    params = {name: player.params for name, player in players.items()}
+    model_state = _by_collection({name: player.model_state for name, player in players.items()})
+    return TrainState(params, model_state, {name: player.opt_state for name, player in players.items()}, step, key)
 
 
 def _of_component(model_state: PyTree, name: str) -> PyTree:

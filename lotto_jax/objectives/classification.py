@@ -7,12 +7,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
-from lotto_jax.objectives import loss_scale
-from lotto_jax.objectives.reconstruction import to_unit
-from lotto_jax.objectives.state import Batch, Better, Metrics, Objective, TrainingLoss, TrainState, masked_update
-from lotto_jax.pruning import masks
+from lotto_jax.objectives import single
+from lotto_jax.objectives.ranges import to_unit
+from lotto_jax.objectives.state import Batch, Better, Metrics, Objective
 
-BETTER: tuple[tuple[str, Better], ...] = (("loss", "lower"), ("accuracy", "higher"))
+BETTER: dict[str, Better] = {"loss": "lower", "accuracy": "higher"}
 
 
 def hits(
@@ -58,15 +57,11 @@ def make(
       optimizer: updates all params.
       image_shape: (height, width, channels).
       flip: mirror half of the training images, drawn from the step's key.
-      shift: move training images by up to so many pixels in both directions, likewise.
+      shift: move training images by up to so many pixels in both directions, drawn from the step's key.
     """
 
-    optimizer = loss_scale.for_dtype(optimizer, model.dtype)
-
-    def init(key: Key[Array, ""]) -> TrainState:
-        variables = dict(model.init(key, jnp.zeros((1, *image_shape)), train=False))
-        params = variables.pop("params")
-        return TrainState(params, variables, optimizer.init(params), jnp.zeros((), jnp.int32), key)
+    def initialize(key: Key[Array, ""]) -> tuple[PyTree, Key[Array, ""]]:
+        return model.init(key, jnp.zeros((1, *image_shape)), train=False), key
 
     def metrics(logits: Array, label: Array) -> Metrics:
         if label.ndim == 1:
@@ -84,12 +79,6 @@ def make(
         found = metrics(logits, batch.label)
         return found["loss"], (model_state, found)
 
-    def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-        loss_fn = loss_scale.value_and_grad(loss, state.opt_state)
-        (_, (model_state, found)), grads = loss_fn(state.params, state.model_state, batch, key)
-        params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
-        return TrainState(params, model_state, opt_state, state.step + 1, state.key), found
-
     def evaluate(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
         del key
         variables = {"params": params, **model_state}
@@ -97,5 +86,4 @@ def make(
         assert isinstance(logits, jax.Array)  # nothing is mutable
         return metrics(logits, batch.label)
 
-    losses = (TrainingLoss(("classifier",), lambda *inputs: loss(*inputs)[0]),)
-    return Objective(("classifier",), init, step, evaluate, losses, better=BETTER)
+    return single.make(("classifier",), initialize, loss, evaluate, optimizer, model, BETTER)

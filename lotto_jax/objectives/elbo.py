@@ -1,5 +1,6 @@
 """Evidence lower bound of VAEs and beta-VAEs (Kingma and Welling 2014; Higgins et al. 2017)."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,12 +9,12 @@ import optax
 from jaxtyping import Array, Float, Key, PyTree
 
 from lotto_jax.models.vae import VAE
-from lotto_jax.objectives import loss_scale
-from lotto_jax.objectives.reconstruction import Loss, check_loss, to_unit
-from lotto_jax.objectives.state import Batch, Better, Metrics, Objective, TrainingLoss, TrainState, masked_update
-from lotto_jax.pruning import masks
+from lotto_jax.objectives import single
+from lotto_jax.objectives.ranges import signed_from_unit, to_unit
+from lotto_jax.objectives.reconstruction import Loss, check_loss
+from lotto_jax.objectives.state import Batch, Better, Metrics, Objective
 
-BETTER: tuple[tuple[str, Better], ...] = (("loss", "lower"), ("reconstruction_loss", "lower"), ("kl", "neither"))
+BETTER: dict[str, Better] = {"loss": "lower", "reconstruction_loss": "lower", "kl": "neither"}
 
 
 def kl_to_normal(
@@ -48,39 +49,27 @@ def make(
       ValueError: for an unknown `loss`.
     """
     check_loss(loss)
-    optimizer = loss_scale.for_dtype(optimizer, model.encoder.dtype)
-    latent = model.encoder.latent
 
-    def init(key: Key[Array, ""]) -> TrainState:
+    def initialize(key: Key[Array, ""]) -> tuple[PyTree, Key[Array, ""]]:
         init_key, noise_key, run_key = jax.random.split(key, 3)
-        variables = dict(model.init(init_key, jnp.zeros((1, *image_shape)), noise_key, train=False))
-        params = variables.pop("params")
-        return TrainState(params, variables, optimizer.init(params), jnp.zeros((), jnp.int32), run_key)
+        return model.init(init_key, jnp.zeros((1, *image_shape)), noise_key, train=False), run_key
 
     def terms(
         params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""], train: bool
     ) -> tuple[Array, tuple[PyTree, Metrics]]:
         image = to_unit(batch.image)
+        signed = signed_from_unit(image)
         (logits, mean, log_variance), model_state = model.apply(
-            {"params": params, **model_state}, 2.0 * image - 1.0, key, train, mutable=list(model_state)
+            {"params": params, **model_state}, signed, key, train, mutable=list(model_state)
         )
         if loss == "mse":
-            errors = jnp.square(jnp.tanh(logits) - (2.0 * image - 1.0))
+            errors = jnp.square(jnp.tanh(logits) - signed)
         else:  # tanh(a) in [-1, 1] is sigmoid(2 a) in [0, 1]
             errors = optax.sigmoid_binary_cross_entropy(2.0 * logits, image)
         reconstruction = jnp.mean(jnp.sum(errors, axis=(1, 2, 3)))
         kl = jnp.mean(kl_to_normal(mean, log_variance))
         total = reconstruction + beta * kl
         return total, (model_state, {"loss": total, "reconstruction_loss": reconstruction, "kl": kl})
-
-    def training_loss(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
-        return terms(params, model_state, batch, key, True)[0]
-
-    def step(state: TrainState, mask: masks.Mask, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, Metrics]:
-        loss_fn = loss_scale.value_and_grad(terms, state.opt_state)
-        (_, (model_state, metrics)), grads = loss_fn(state.params, state.model_state, batch, key, True)
-        params, opt_state = masked_update(optimizer, grads, state.opt_state, state.params, mask)
-        return TrainState(params, model_state, opt_state, state.step + 1, state.key), metrics
 
     def evaluate(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Metrics:
         return terms(params, model_state, batch, key, False)[1][1]
@@ -91,13 +80,23 @@ def make(
 
     def reconstruct(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
         del key  # the mean of the posterior stands for it
-        image = 2.0 * to_unit(batch.image) - 1.0
+        image = signed_from_unit(to_unit(batch.image))
         mean, _ = model.apply({"params": params, **model_state}, image, False, method="encode")
         return decode(params, model_state, mean)
 
     def sample(params: PyTree, model_state: PyTree, batch: Batch, key: Key[Array, ""]) -> Array:
-        return decode(params, model_state, jax.random.normal(key, (batch.image.shape[0], latent)))
+        return decode(params, model_state, jax.random.normal(key, (batch.image.shape[0], model.encoder.latent)))
 
     components = ("encoder", "decoder")
-    losses = (TrainingLoss(components, training_loss),)
-    return Objective(components, init, step, evaluate, losses, reconstruct, sample, better=BETTER)
+
+    return single.make(
+        components,
+        initialize,
+        functools.partial(terms, train=True),
+        evaluate,
+        optimizer,
+        model.encoder,
+        BETTER,
+        reconstruct,
+        sample,
+    )

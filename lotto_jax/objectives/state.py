@@ -70,8 +70,8 @@ class Objective(NamedTuple):
         has no prior.
       collapses: whether training can fail for single tickets without failing the run (GANs). `step` then skips updates
         that are not finite, and `evaluate` has a metric `collapsed`, 1 where the output is constant or not finite.
-      better: for every metric of `evaluate`, which values are better: `lower`, `higher`, or `neither`. Pairs, since an
-        objective is a static argument of jitted functions and has to be hashable.
+      better: `(metric, direction)` for each metric of `evaluate`: "lower" or "higher" for the values that are better,
+        "neither" for one that does not rank models. Pairs, since an objective must stay hashable.
     """
 
     components: tuple[str, ...]

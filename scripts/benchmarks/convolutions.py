@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-from lotto_jax.models import layers
+from lotto_jax.models import convolutions
 from scripts.benchmarks.common import Row, ask_torch, interleaved
 
 BATCH, REPEATS = 64, 7
@@ -25,7 +25,7 @@ def _calls(size: int, inputs: int, outputs: int, kernel: int, stride: int) -> di
     w = jax.random.normal(jax.random.key(1), (kernel, kernel, inputs, outputs))
 
     def conv(x: jax.Array, w: jax.Array) -> jax.Array:
-        return layers.conv(x, w, (stride, stride), "SAME")
+        return convolutions.conv(x, w, (stride, stride), "SAME")
 
     g = jnp.ones_like(conv(x, w))
     functions = {

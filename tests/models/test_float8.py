@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lotto_jax.models import float8, layers
+from lotto_jax.models import convolutions, float8, layers
 
 
 def reference(x: np.ndarray, mantissa: int, smallest_exponent: int, largest: float) -> np.ndarray:
@@ -47,14 +47,14 @@ def test_inputs_kernels_and_gradients_of_layers_are_rounded_and_nothing_else():
     params = Net().init(jax.random.key(1), x)
     kernel, head = params["params"]["conv"]["kernel"], params["params"]["dense"]["kernel"]
     e4m3 = lambda a: float8.quantize(a, jnp.float8_e4m3fn)  # noqa: E731
-    hidden = nn.relu(layers.conv(e4m3(x), e4m3(kernel), (1, 1), "SAME")).reshape(2, -1)
+    hidden = nn.relu(convolutions.conv(e4m3(x), e4m3(kernel), (1, 1), "SAME")).reshape(2, -1)
     expected = e4m3(hidden) @ e4m3(head)
     apply = float8.emulated(Net().apply)
     np.testing.assert_allclose(apply(params, x), expected, rtol=1e-6)
     g = jax.random.normal(jax.random.key(2), expected.shape)
     gradient = jax.vjp(lambda p: apply(p, x), params)[1](g)[0]["params"]["dense"]["kernel"]
     np.testing.assert_allclose(gradient, e4m3(hidden).T @ float8.quantize(g, jnp.float8_e5m2), rtol=1e-5, atol=1e-6)
-    plain = nn.relu(layers.conv(x, kernel, (1, 1), "SAME")).reshape(2, -1) @ head
+    plain = nn.relu(convolutions.conv(x, kernel, (1, 1), "SAME")).reshape(2, -1) @ head
     np.testing.assert_allclose(Net().apply(params, x), plain, rtol=1e-5)  # outside of `apply` nothing is rounded
     assert not np.allclose(plain, expected, rtol=1e-3)
 

@@ -6,10 +6,12 @@ import numpy as np
 import optax
 import pytest
 
+from lotto_jax.experiments import build
 from lotto_jax.models import autoencoder, dcgan, sngan, vae
-from lotto_jax.objectives import adversarial, elbo, reconstruction
+from lotto_jax.objectives import adversarial, elbo, ranges, reconstruction
 from lotto_jax.objectives.state import Batch
 from lotto_jax.pruning import masks
+from tests import tiny
 
 SHAPE = (8, 8, 3)
 SMALL = {"width": 2, "image_size": 8}
@@ -76,6 +78,38 @@ def test_a_step_keeps_pruned_entries_at_zero_and_the_structure_of_the_state(name
         assert 0 <= float(images.min()) <= float(images.max()) <= 1
 
 
+DIRECTIONS = {
+    "reconstruction": {"reconstruction_loss": "lower"},
+    "elbo": {"loss": "lower", "reconstruction_loss": "lower", "kl": "neither"},
+    "adversarial": {"generator_loss": "neither", "discriminator_loss": "neither", "collapsed": "neither"},
+    "classification": {"loss": "lower", "accuracy": "higher"},
+}
+
+
+@pytest.mark.parametrize("name", build.NETWORKS)
+def test_every_metric_has_a_direction_and_the_objective_stays_hashable(name):
+    width = {} if name == "linear_autoencoder" else {"width": 2}
+    goal = build.NETWORKS[name].objective
+    objective = build.objective(tiny.config(model={"name": name, **width}, objective={"name": goal}), (16, 16, 3), 4)
+    state = jax.eval_shape(objective.init, jax.random.key(0))
+    images = Batch(jnp.zeros((2, 16, 16, 3), jnp.uint8), jnp.zeros(2, jnp.int32))
+    metrics = jax.eval_shape(objective.evaluate, state.params, state.model_state, images, jax.random.key(1))
+    assert dict(objective.better) == DIRECTIONS[goal]
+    assert set(metrics) == set(DIRECTIONS[goal]) and len(objective.better) == len(metrics)
+    assert {objective: name}[objective._replace()] == name
+
+
+def test_ranges_agree_at_every_byte():
+    stored = np.arange(256, dtype=np.uint8)
+    expected = stored / np.float64(255)
+    unit, signed = ranges.to_unit(jnp.asarray(stored)), ranges.to_signed(jnp.asarray(stored))
+    assert unit.dtype == signed.dtype == jnp.float32
+    np.testing.assert_allclose(unit, expected, atol=1e-7)
+    for found in (signed, ranges.signed_from_unit(unit)):
+        np.testing.assert_allclose(found, 2 * expected - 1, atol=2e-7)
+        np.testing.assert_allclose(ranges.unit_from_signed(found), expected, atol=2e-7)
+
+
 def test_kl_to_normal():
     mean, log_variance = np.array([[0.5, -1.0]], np.float32), np.array([[0.2, -0.7]], np.float32)
     z = np.linspace(-12, 12, 200_001)
@@ -106,7 +140,7 @@ def test_statistics_take_in_the_real_batch_then_the_fake_one_and_one_power_itera
     }
     fake, _ = dcgan.Generator(**SMALL).apply(generator, z, train=True, mutable=["batch_stats"])
     expected = {"batch_stats": state.model_state["batch_stats"]["discriminator"]}
-    for image in (adversarial.to_signed(batch().image), fake):
+    for image in (ranges.to_signed(batch().image), fake):
         variables = {"params": state.params["discriminator"], **expected}
         _, expected = discriminator.apply(variables, image, train=True, mutable=["batch_stats"])
     stepped, _ = jax.jit(objective.step)(state, masks.ones(state.params), batch(), key)

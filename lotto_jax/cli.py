@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lotto_jax import __version__, cli_metrics
+from lotto_jax import __version__, cli_metrics, cli_tickets
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -35,6 +35,12 @@ Find winning lottery tickets in deep generative models.
   lotto-jax evaluate --workdir=runs/vae --metrics=accuracy,frechet --classifier=runs/resnet18 --samples=2000
       Add metrics to a run from the states that it kept, without training again.
 
+  lotto-jax ticket export --workdir=runs/mnist --name=both-winning-round05-seed0 ticket.safetensors
+      Mask, rewound weights and provenance in one file that any JAX program can start from.
+
+  lotto-jax new mine
+      Write a configuration with a network and a metric of your own into mine/, to start from.
+
   lotto-jax weights convert pt_inception-2015-12-05-6726825d.pth
   lotto-jax fid generated/ real/
       Frechet Inception distance of two image folders (or npz statistics), as torch-fidelity computes it.
@@ -56,7 +62,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     )
     parser.add_argument("--version", action="version", version=f"lotto-jax {__version__}")
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{run,describe,report,evaluate,fid,weights}"
+        dest="command", required=True, metavar="{run,describe,report,evaluate,ticket,new,fid,weights}"
     )
     run = commands.add_parser("run", help="run a configuration, or go on with it")
     run.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
@@ -69,6 +75,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     report = commands.add_parser("report", help="tables, figures and report.html of a run")
     report.add_argument("--workdir", required=True, type=Path, help="directory of the run")
     cli_metrics.add_evaluate_arguments(commands.add_parser("evaluate", help="add metrics to a run that exists"))
+    cli_tickets.add_ticket_arguments(commands.add_parser("ticket", help="tickets as files: show, export, import"))
+    cli_tickets.add_new_arguments(commands.add_parser("new", help="a configuration and a network to start from"))
     cli_metrics.add_fid_arguments(commands.add_parser("fid", help="Frechet Inception distance of two image sets"))
     cli_metrics.add_weights_arguments(commands.add_parser("weights", help="weights of the Inception network"))
     actions: dict[str, Callable[[], int]] = {
@@ -76,6 +84,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "describe": lambda: _guarded(_describe, args, overrides),
         "report": lambda: _report(args),
         "evaluate": lambda: _evaluate(args),
+        "ticket": lambda: _guarded(cli_tickets.run_ticket, args),
+        "new": lambda: _guarded(cli_tickets.run_new, args),
         "fid": lambda: _guarded(cli_metrics.run_fid, args),
         "weights": lambda: _guarded(cli_metrics.run_weights, args),
     }
@@ -152,6 +162,10 @@ def _guarded(command: Callable[..., None], *arguments: Any) -> int:
         command(*arguments)
     except (ValueError, OSError) as error:
         return _fault(error)
+    except Exception as error:
+        if type(error).__name__ == "StorageError":  # known by name: its module imports JAX
+            return _fault(error)
+        raise
     return 0
 
 

@@ -15,9 +15,9 @@ LAYERS = [
     {"training"},
     {"metrics"},
     {"runs"},
-    {"reports"},
+    {"reports", "tickets"},
     {"experiments"},
-    {"cli_metrics"},
+    {"cli_metrics", "cli_tickets"},
     {"cli"},
 ]
 ALLOWED = {layer: BOTTOM.union(*LAYERS[:i]) for i, group in enumerate(LAYERS) for layer in group}
@@ -33,7 +33,7 @@ def imported(path):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-        found |= {n.split(".")[1] for n in names if n.startswith("lotto_jax.")}
+        found |= {n.split(".")[1] for n in names if n.startswith("lotto_jax.") and not n.endswith("__")}
     return found
 
 

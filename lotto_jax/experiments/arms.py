@@ -11,7 +11,8 @@ from jaxtyping import Array, Int, Key
 from lotto_jax import pruning
 from lotto_jax.experiments.protocol import Stack, join
 from lotto_jax.objectives.state import TrainState
-from lotto_jax.training.loop import SHUFFLE
+from lotto_jax.training import streams
+from lotto_jax.training.streams import Stream
 
 if TYPE_CHECKING:
     from lotto_jax.experiments.runner import Run
@@ -62,7 +63,7 @@ def random_pruned(run: Run, here: Round) -> tuple[TrainState, pruning.Mask]:
 @jax.jit
 def _shuffle(keys: Key[Array, "tickets"], salt: Int[Array, ""], mask: pruning.Mask) -> pruning.Mask:
     def one(key: Array, ticket_mask: pruning.Mask) -> pruning.Mask:
-        return pruning.random_like(jax.random.fold_in(jax.random.fold_in(key, SHUFFLE), salt), ticket_mask)
+        return pruning.random_like(streams.key(key, Stream.SHUFFLE, salt), ticket_mask)
 
     return jax.vmap(one)(keys, mask)
 

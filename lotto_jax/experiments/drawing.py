@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lotto_jax.runs import pictures
-from lotto_jax.training import loop, stacks
+from lotto_jax.training import loop, stacks, streams
+from lotto_jax.training.streams import Stream
 
 if TYPE_CHECKING:
     from lotto_jax.experiments.runner import Run
@@ -30,7 +31,7 @@ def draw(run: Run) -> None:
         finished = run.finished(number)
         first = finished.tickets[0].pruned
         chosen = [i for i, t in enumerate(finished.tickets) if t.seed == run.seeds[0] and t.pruned == first]
-        keys = jnp.stack([run.fresh.key[0]] * len(chosen))
+        keys = jnp.stack([streams.key(run.fresh.key[0], Stream.PICTURES)] * len(chosen))
         params, model_state = stacks.take((finished.params, finished.model_state), jnp.asarray(chosen))
         for kind, make in kinds.items():
             if make is None:

@@ -25,8 +25,8 @@ from lotto_jax.metrics.images import to_uint8
 from lotto_jax.metrics.registry import BY_EXTRACTOR, KID_IMAGES, OF_SAMPLES, Metric
 from lotto_jax.objectives.state import Batch, Images, Objective
 from lotto_jax.runs import kept, provenance, results
-from lotto_jax.training import checkpoints
-from lotto_jax.training.loop import SAMPLES
+from lotto_jax.training import checkpoints, streams
+from lotto_jax.training.streams import Stream
 
 BATCH = 100  # images made and looked at together; their noise depends on it
 
@@ -161,7 +161,7 @@ class Measure:
         if needs & set(OF_SAMPLES):
             entry |= {
                 "samples": self.config.metrics.samples,
-                "noise": f"stream {SAMPLES} of each seed, batches of {BATCH}",
+                "noise": f"stream {Stream.SAMPLES.name.lower()} of each seed, batches of {BATCH}",
             }
         if needs & {"real_features", "real_moments"}:
             count = len(self.dataset.train.label) if "real_moments" in needs else self.real_count
@@ -237,7 +237,7 @@ class Measure:
 
     def ticket(self, i: int, trained: kept.Kept, columns: list[str]) -> dict[str, float]:
         """Values of at least the given columns of one ticket of a phase."""
-        key = jax.random.fold_in(jax.random.key(np.uint32(trained.tickets[i].seed)), SAMPLES)
+        key = jax.random.key(np.uint32(trained.tickets[i].seed))
         make = functools.partial(
             _make, params=trained.params, model_state=trained.model_state, ticket=np.int32(i), key=key
         )
@@ -377,5 +377,5 @@ def _make(
 ) -> UInt8[Array, "batch height width channels"]:
     """One batch of images of one ticket of a stack, as they would be saved; what is not finite becomes a number."""
     own_params, own_state = jax.tree.map(lambda x: x[ticket], (params, model_state))
-    images = function(own_params, own_state, batch, jax.random.fold_in(key, number))
+    images = function(own_params, own_state, batch, streams.key(key, Stream.SAMPLES, number))
     return to_uint8(jnp.nan_to_num(images))

@@ -18,8 +18,9 @@ from lotto_jax.experiments.protocol import Experiment, Phase, Start
 from lotto_jax.objectives.state import Batch, Objective, TrainState
 from lotto_jax.pruning import saliency
 from lotto_jax.reports import sections
+from lotto_jax.training import streams
 from lotto_jax.training.feed import Feed
-from lotto_jax.training.loop import SCORES
+from lotto_jax.training.streams import Stream
 
 if TYPE_CHECKING:
     from lotto_jax.experiments.runner import Run
@@ -49,7 +50,7 @@ def mask_of(
       batches: leaves [batches, batch, ...], of the ticket's own training examples; the loss is their mean.
       sparsity: of the prunable weights.
     """
-    keys = jax.random.split(jax.random.fold_in(state.key, SCORES), batches.image.shape[0])
+    keys = jax.random.split(streams.key(state.key, Stream.SCORES), batches.image.shape[0])
     found = dict(mask)
     for components, value in objective.losses:
         own_mask = {name: mask[name] for name in components}

@@ -36,8 +36,6 @@ from lotto_jax.training import checkpoints, loop, placement, stacks
 from lotto_jax.training.feed import Feed
 from lotto_jax.training.preemption import Preemption
 
-SNAPSHOTS = "snapshots"  # below checkpoints/: dense states of all seeds, by step, which tickets start from
-
 
 def directions(objective: Objective, metrics: Collection[str]) -> dict[str, str]:
     """Which values of metrics are better, as the objective and the costs declare it.
@@ -93,7 +91,7 @@ class Run:
         self.trainer = Trainer(config, feed, directory, preemption, self.recorder)
         self.placement = self.place_tickets(objective, len(self.seeds))
         self.rounds = kept.store(directory.path)
-        self.snapshots = checkpoints.Store(directory.path / kept.CHECKPOINTS / SNAPSHOTS)
+        self.snapshots = checkpoints.Store(directory.path / kept.CHECKPOINTS / kept.SNAPSHOTS)
         self.phases: Sequence[Phase] = experiment.phases(self)
 
     # What phases are made of.

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from lotto_jax.runs.tickets import Ticket
 from lotto_jax.training import checkpoints
 
-CHECKPOINTS, ROUNDS = "checkpoints", "rounds"
+CHECKPOINTS, ROUNDS, SNAPSHOTS = "checkpoints", "rounds", "snapshots"
 
 
 class Kept(NamedTuple):

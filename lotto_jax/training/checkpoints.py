@@ -10,6 +10,8 @@ import orbax.checkpoint as ocp
 from jax import lax
 from jaxtyping import Array, PyTree, UInt32
 
+from lotto_jax.pruning.masks import path_name
+
 
 class StorageError(Exception):
     """A checkpoint could not be written or read."""
@@ -29,10 +31,13 @@ def _words(leaf: Array) -> UInt32[Array, "n"]:
 def checksum(tree: PyTree) -> UInt32[Array, ""]:
     """A position-dependent sum of all bits, which Orbax does not keep: any changed entry changes it.
 
-    Computed on the devices in integers, so it does not depend on how the arrays are sharded.
+    Computed on the devices in integers, so it does not depend on how the arrays are sharded. Leaves count in the order
+    of their names: a named tuple comes back as a dict where a state is read as it was stored.
     """
     total = jnp.uint32(0)
-    for leaf in jax.tree.leaves(tree):
+    for _, leaf in sorted(
+        ((path_name(p), x) for p, x in jax.tree_util.tree_leaves_with_path(tree)), key=lambda x: x[0]
+    ):
         words = _words(leaf)
         total = total * jnp.uint32(31) + jnp.sum(words * (2 * lax.iota(jnp.uint32, words.size) + 1), dtype=jnp.uint32)
     return total

@@ -17,11 +17,10 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
 
 from lotto_jax.objectives.state import Batch, Images, Metrics, Objective, TrainState
 from lotto_jax.pruning import masks
-from lotto_jax.training import shuffle
+from lotto_jax.training import shuffle, streams
+from lotto_jax.training.streams import Stream
 
 Parallel = Literal["vmap", "sequential", "sharded"]
-# Streams derived from a ticket's key by fold_in.
-ORDER, NOISE, EVALUATION, SHUFFLE, SAMPLES, SCORES = range(6)
 
 
 @functools.partial(jax.jit, static_argnames="objective")
@@ -32,7 +31,7 @@ def init(objective: Objective, seeds: Int[Array, "tickets"], salt: Int[Array, ""
     params. So a random ticket differs from its winning ticket in nothing but the initialization.
     """
     keys = jax.vmap(jax.random.key)(seeds)
-    states = jax.vmap(lambda key: objective.init(jax.random.fold_in(key, salt)))(keys)
+    states = jax.vmap(lambda key: objective.init(streams.key(key, Stream.INITIALIZATION, salt)))(keys)
     return states._replace(key=keys)
 
 
@@ -91,7 +90,7 @@ class Streamed(NamedTuple):
 def _example_numbers(key: Key[Array, ""], step: Int[Array, ""], n: int, batch_size: int) -> Int[Array, "batch"]:
     """Which of `n` examples make up the batch of a step."""
     epoch_steps = n // batch_size
-    order_key = jax.random.fold_in(jax.random.fold_in(key, ORDER), step // epoch_steps)
+    order_key = streams.key(key, Stream.ORDER, step // epoch_steps)
     position = step % epoch_steps * batch_size + lax.iota(jnp.int32, batch_size)
     return shuffle.shuffled(order_key, position, n)
 
@@ -162,7 +161,7 @@ def train(
                 index = _example_numbers(state.key, step, rows.label.shape[0], batch_size)
             batch = Batch(_as_bytes(rows.image[index], image_shape), rows.label[index])
             batch = lax.with_sharding_constraint(batch, over_data)
-            key = jax.random.fold_in(jax.random.fold_in(state.key, NOISE), step)
+            key = streams.key(state.key, Stream.NOISE, step)
             return objective.step(state, ticket_mask, batch, key)
 
         def body(step: Array, carry: tuple) -> tuple:
@@ -219,8 +218,8 @@ def evaluate(
         count = full.label.shape[0]
 
         def on_batch(batch: Batch, i: Array) -> Metrics:
-            stream = jax.random.fold_in(jax.random.fold_in(key, EVALUATION), i)
-            metrics = objective.evaluate(params, model_state, batch, stream)
+            own = streams.key(key, Stream.EVALUATION, i)
+            metrics = objective.evaluate(params, model_state, batch, own)
             return jax.tree.map(lambda x: x * batch.label.shape[0], metrics)
 
         sums = lax.map(lambda item: on_batch(*item), (full, jnp.arange(count)))

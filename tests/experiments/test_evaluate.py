@@ -21,7 +21,7 @@ from lotto_jax.runs import directory as directories
 from lotto_jax.runs import kept
 from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
 from lotto_jax.runs.results import read as read_results
-from lotto_jax.training import loop
+from lotto_jax.training import streams
 from lotto_jax.training.preemption import Preempted
 from tests import tiny
 
@@ -119,10 +119,10 @@ def test_values_are_those_of_an_independent_computation(evaluated, classifier_di
     def look(image):
         return judge.network.apply(variables, jnp.asarray(image, jnp.float32) / 255, method="features")
 
-    key = jax.random.fold_in(jax.random.key(1), loop.SAMPLES)
+    key = jax.random.key(1)
     like = Batch(jnp.zeros((measure.BATCH, 16, 16, 1), jnp.uint8), jnp.zeros(measure.BATCH, jnp.int32))
     sample = jax.jit(objective.sample)
-    parts = [np.asarray(sample(params, state, like, jax.random.fold_in(key, n))) for n in (0, 1)]
+    parts = [np.asarray(sample(params, state, like, streams.key(key, streams.Stream.SAMPLES, n))) for n in (0, 1)]
     samples = np.round(255 * np.concatenate(parts)[:SAMPLES]).astype(np.uint8)
     assert samples.std(axis=0).mean() > 2  # they are not all the same
     a, b = (np.asarray(look(images)[0], np.float64) for images in (samples, data.train.image))

@@ -9,9 +9,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from lotto_jax.objectives.state import TrainState
 from lotto_jax.training import checkpoints
 from lotto_jax.training.checkpoints import StorageError, Store
 
@@ -50,6 +52,17 @@ def test_a_state_with_keys_masks_and_scalars_comes_back_bit_for_bit(store):
         assert a.dtype == b.dtype
         np.testing.assert_array_equal(a, b)
     assert store.meta(5)["phase"] == 2
+
+
+def test_a_named_tuple_with_keys_is_read_as_it_was_stored_too(store):
+    """As exports and the check at every start do, which know no networks: leaves come in another order then."""
+    kept = TrainState(
+        {"b": jnp.arange(3.0)}, {"a": jnp.ones(2)}, (optax.EmptyState(),), jnp.int32(4), jax.random.key(7)
+    )
+    store.save(1, kept, {}, wait=True)
+    found = store.restore(1)
+    np.testing.assert_array_equal(found["params"]["b"], kept.params["b"])
+    assert int(found["step"]) == 4
 
 
 def test_saving_a_number_again_replaces_it(store):

@@ -250,6 +250,6 @@ class EarlyBird:
         distances = jax.vmap(mask_distance, in_axes=(0, None))(older, mask)
         # The first slots repeat the first mask until `lookback` masks have come: those distances do not
         # count.
-        filled = jnp.arange(self.lookback - 1) >= self.lookback - seen
+        filled = jnp.arange(self.lookback - 1, dtype=jnp.int32) >= self.lookback - seen
         distances = jnp.where(filled, distances, 1.0)
         return EarlyBirdState(window, seen, distances), jnp.all(distances < self.threshold)

@@ -101,7 +101,7 @@ def num_prunable(mask: Mask) -> int:
 def count_true(x: Bool[Array, "..."]) -> Int[Array, ""]:
     """Number of True entries, int32. Summed as two rows, because XLA's CPU backend sums to a scalar on one core."""
     rows = x.reshape(2 if x.size % 2 == 0 else 1, -1)
-    return jnp.sum(jnp.sum(rows, axis=1, dtype=jnp.int32))
+    return jnp.sum(jnp.sum(rows, axis=1, dtype=jnp.int32), dtype=jnp.int32)
 
 
 def num_kept(mask: Mask) -> Int[Array, ""]:

@@ -61,8 +61,9 @@ def global_prune(scores: Scores, mask: Mask, fraction: Scalar | float) -> Mask:
     leaf order and then row-major. A pruned entry is never revived. O(n) per call, without a sort; jitted.
 
     Args:
-      scores: float pytree with the structure of `mask`; higher = keep. Compared as float32. Inside a jit, where a
-        NaN cannot raise, it counts as the lowest score and is removed first.
+      scores: float pytree with the structure of `mask`; higher = keep. Compared as float32, or as float64 where
+        `jax_enable_x64` is on and a leaf is float64. Inside a jit, where a NaN cannot raise, it counts as the lowest
+        score and is removed first.
       mask: boolean pytree; scalar leaves stay as they are.
       fraction: in [0, 1], may be traced; read to 7 decimals.
 

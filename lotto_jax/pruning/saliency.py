@@ -17,6 +17,12 @@ from lotto_jax.pruning.masks import Params
 Loss = Callable[[Params], Float[Array, ""]]
 
 
+def _product(a: Array, b: Array) -> Array:
+    """a * b in float32, or in float64 where that is what both are."""
+    dtype = jnp.promote_types(a.dtype, jnp.float32)
+    return a.astype(dtype) * b.astype(dtype)
+
+
 def snip(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
     """Connection sensitivity |theta * dL/dtheta| (Lee et al., ICLR 2019, eq. 5 and 6), higher = keep.
 
@@ -29,14 +35,14 @@ def snip(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
       params: pytree of arrays, at initialization.
 
     Returns:
-      float32 scores with the structure and shapes of params, non-negative.
+      Scores with the structure and shapes of params, non-negative; float32, or float64 where params are float64.
 
     >>> mask = global_prune(snip(lambda p: loss(p, batch), params), ones(params), 0.9)
     """
     gradient = jax.grad(loss_fn)(params)
-    scores = jax.tree.map(lambda p, g: jnp.abs(p.astype(jnp.float32) * g.astype(jnp.float32)), params, gradient)
+    scores = jax.tree.map(lambda p, g: jnp.abs(_product(p, g)), params, gradient)
     total = sum((jnp.sum(s) for s in jax.tree.leaves(scores) if s.ndim >= 2), jnp.float32(0))
-    return jax.tree.map(lambda s: s / jnp.where(total > 0, total, 1), scores)
+    return jax.tree.map(lambda s: s / jnp.where(total > 0, total, 1).astype(s.dtype), scores)
 
 
 def grasp(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
@@ -55,7 +61,7 @@ def grasp(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
       params: pytree of arrays, at initialization.
 
     Returns:
-      float32 scores with the structure and shapes of params, of either sign.
+      Scores with the structure and shapes of params, of either sign; float32, or float64 where params are float64.
 
     >>> mask = global_prune(grasp(lambda p: loss(p, batch), params), ones(params), 0.9)
     """
@@ -68,7 +74,7 @@ def grasp(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
         return sum(jax.tree.leaves(products), jnp.float32(0))
 
     hessian_gradient = jax.grad(along)(params)
-    return jax.tree.map(lambda p, h: p.astype(jnp.float32) * h.astype(jnp.float32), params, hessian_gradient)
+    return jax.tree.map(_product, params, hessian_gradient)
 
 
 def mean_over(loss_fn: Callable[[Params, PyTree], Float[Array, ""]], batches: PyTree) -> Loss:

@@ -18,8 +18,12 @@ Prunable = Callable[[Path, Array], bool]
 
 
 def is_kernel(path: Path, leaf: Array) -> bool:
-    """Whether `leaf` has two or more dimensions: weights of dense and conv layers, not biases or norm scales."""
-    return leaf.ndim >= 2
+    """Whether `leaf` is floating and has two or more dimensions: a weight of a dense or conv layer.
+
+    False for biases and norm scales, and for integer or boolean leaves of any shape (lookup tables, counters), which
+    have no score. `leaf` may be a `jax.ShapeDtypeStruct`.
+    """
+    return leaf.ndim >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def path_name(path: Path) -> str:

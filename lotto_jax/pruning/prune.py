@@ -18,7 +18,10 @@ def _check(scores: Scores, mask: Mask, **fractions: float | Array) -> None:
             raise ValueError(f"{name} must lie in [0, 1], not {value}.")
     for (path, score), m in zip(jax.tree_util.tree_leaves_with_path(scores), jax.tree.leaves(mask), strict=True):
         if m.ndim and not jnp.issubdtype(score.dtype, jnp.floating):
-            raise ValueError(f"The scores at {masks.path_name(path)!r} are {score.dtype}, not floating point.")
+            raise ValueError(
+                f"The scores at {masks.path_name(path)!r} are {score.dtype}, not floating point; give floating scores, "
+                "or make the mask with a predicate that leaves that leaf out."
+            )
         concrete = not isinstance(score, jax.core.Tracer) and not isinstance(m, jax.core.Tracer)
         if m.ndim and concrete and bool(jnp.any(jnp.isnan(score) & m)):
             raise ValueError(

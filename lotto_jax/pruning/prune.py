@@ -77,9 +77,11 @@ def global_prune(scores: Scores, mask: Mask, fraction: Scalar | float) -> Mask:
       ValueError: if scores do not fit the mask, hold NaN (outside a jit) or the fraction is out of range.
 
     >>> mask = ones(params)
-    >>> for _ in range(20):
+    >>> for _ in range(3):
     ...     params = train(params, mask)
     ...     mask = global_prune(magnitude(params), mask, 0.2)
+    >>> print(f"{sparsity(mask):.2f}")
+    0.49
     """
     _check(scores, mask, fraction=fraction)
     return _global_prune(scores, mask, jnp.asarray(fraction, jnp.float32))

@@ -1,9 +1,9 @@
 """Scores for pruning at initialization, SNIP and GraSP, as pure functions of a loss; higher = keep.
 
-Both rank kernels only where the mask says so (`masks.ones`), and the weights that are scored are those that
-train. (The published SNIP code ranks biases too, and scores weights that it then does not train.) For a GAN,
-score each component with its own loss as a function of that component's params: the generator's loss says
-nothing of what a discriminator's weight is worth.
+Only the leaves that the mask marks as prunable (`masks.ones`) are ranked, kernels by default, and the weights that are
+scored are the weights that train. (The published SNIP code ranks biases too, and scores weights that it then does not
+train.) For a GAN, score each component with its own loss as a function of this component's params: the generator's loss
+does not say what a weight of the discriminator is worth.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,8 @@ def _product(a: Array, b: Array) -> Array:
 def snip(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
     """Connection sensitivity |theta * dL/dtheta| (Lee et al., ICLR 2019, eq. 5 and 6), higher = keep.
 
-    The scores of the kernels (leaves of two dimensions or more) sum to 1, as the paper normalizes them; that
-    makes the scores of several losses comparable when components are pooled, and changes no ranking within
-    one.
+    The scores of the kernels (leaves of two dimensions or more) sum to 1, as the paper normalizes them; that makes the
+    scores of several losses comparable when components are pooled, and changes no ranking within one.
 
     Args:
       loss_fn: the scalar loss of params over one batch, or over several by `mean_over`.
@@ -46,18 +45,16 @@ def snip(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
 
 
 def grasp(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
-    """Preserved gradient flow theta * (H g), with g = dL/dtheta and H the Hessian (Wang et al., ICLR 2020,
-    eq. 8).
+    """Preserved gradient flow theta * (H g), with g = dL/dtheta and H the Hessian (Wang et al., ICLR 2020, eq. 8).
 
-    The paper scores -theta * H g and removes the largest, the weights whose removal lowers the gradient norm
-    least or even raises it; with the sign turned, higher = keep. Their code scales logits by 1/200 and sums
-    over class-balanced batches; that flattens a softmax at initialization. A generative loss has neither
-    logits nor classes to balance, so nothing stands in for it here: the loss is taken as it trains, over
-    batches as they are drawn.
+    The paper scores -theta * H g and removes the largest, the weights whose removal lowers the gradient norm least or
+    even raises it; with the sign turned, higher = keep. Their code scales logits by 1/200, which flattens a softmax at
+    initialization, and sums over class-balanced batches. A generative loss has neither logits nor classes to balance,
+    so neither is done here: the loss is taken as it trains, over batches as they are drawn.
 
     Args:
-      loss_fn: the scalar loss of params over one batch, or over several by `mean_over`; twice differentiable
-        in reverse mode.
+      loss_fn: the scalar loss of params over one batch, or over several by `mean_over`; twice differentiable in reverse
+        mode.
       params: pytree of arrays, at initialization.
 
     Returns:

@@ -1,8 +1,8 @@
 """Small networks that compaction is tested on, ours in spirit and foreign ones; each a row of NETWORKS.
 
-A row builds `Network(fn, variables, inputs, rebuild)`: `fn(variables, *inputs)` is the forward pass in
-inference mode, and `rebuild(variables)` the forward function for variables of other widths (`fn` itself where
-it reads them off the params).
+A row builds `Network(fn, variables, inputs, rebuild)`: `fn(variables, *inputs)` is the forward pass in inference mode,
+and `rebuild(variables)` the forward function for variables of other widths (`fn` itself where it reads its widths off
+the params).
 """
 
 import dataclasses

@@ -108,8 +108,7 @@ def test_residual_channels_go_when_all_that_is_added_is_masked():
     for name in stage[:-1]:
         mask[f"{name}/scale"] = mask[f"{name}/scale"].at[jnp.array([2, 5])].set(False)
     part = compaction.compact(network.fn, network.variables, mask, *network.inputs)
-    # The stem's and the first block's sum is zero there, but the second block adds to it before the next
-    # stage.
+    # The stem's and the first block's sum is zero there, but the second block adds to it before the next stage.
     assert not part.kept and sum(part.left["stem_bn/scale"].values()) == 2
     assert "s1b0" in str(part) and "stay: not zero where" in str(part)
     mask["s0b1_bn2/scale"] = mask["stem_bn/scale"]

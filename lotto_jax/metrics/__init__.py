@@ -1,7 +1,10 @@
 """Metrics of images and networks.
 
->>> from lotto_jax.metrics import fid
->>> fid("samples/", "reference.npz")
+```python
+from lotto_jax.metrics import fid
+
+fid("samples/", "reference.npz")
+```
 """
 
 from lotto_jax.metrics.extractors import Extractor, features, metric_name

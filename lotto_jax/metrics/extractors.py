@@ -24,12 +24,11 @@ class Extractor(NamedTuple):
 
     Attributes:
       name: `inception`, or another; see `metric_name`.
-      identifier: names weights and preprocessing; stored with statistics, so that those of two networks do
-        not mix.
+      identifier: names weights and preprocessing; stored with statistics, so that the networks do not get mixed up.
       params: arguments of `apply`.
-      apply: `(params, images) -> {layer: features}`, pure; images are float32 `[batch, height, width,
-        channels]` in [0, 255], features `[batch, n]`. A module-level or cached function: it is compiled once
-        per object.
+      apply: `(params, images) -> {layer: features}`, pure; images are float32
+        `[batch, height, width, channels]` in [0, 255], features `[batch, n]`. A module-level or cached function: it is
+        compiled once per object.
       layer: what the Frechet distance looks at.
       channels: of the images that `apply` reads.
     """
@@ -134,8 +133,8 @@ def stream(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Features batch by batch, on the host as float32 `{layer: [batch, n]}`.
 
-    Images are sharded over the local devices; those already on a device do not pass through the host. The
-    next batch is under way while the caller uses the last.
+    Images are sharded over the local devices; images already on a device do not pass through the host. The next batch
+    is under way while the caller uses the last.
 
     Args:
       source: see `images.batches`.
@@ -175,7 +174,7 @@ def features(
 ) -> dict[str, Float[np.ndarray, "images features"]]:
     """Features of all images, one float32 array `[images, n]` a layer: for KID, precision and the like.
 
-    Args and errors are those of `stream`.
+    The arguments and errors are as in `stream`.
 
     Raises:
       ValueError: also if there are no images.

@@ -18,8 +18,8 @@ from lotto_jax.metrics.images import Source, image_files
 class FoldedDistance(NamedTuple):
     """Frechet distances of disjoint folds of the generated images to the whole reference.
 
-    A fold has a fraction of the images, so its distance is biased upward against that of all images; compare
-    only with folds of the same size.
+    A fold has a fraction of the images, so its distance is biased upward against the distance of all images; compare
+    it only with the distances of folds of the same size.
 
     Attributes:
       mean: over the folds.
@@ -38,8 +38,7 @@ def statistics(source: Source, extractor: Extractor, batch_size: int = 64) -> fr
     """Mean and covariance of the features of all images, accumulated in float64.
 
     Args:
-      source: array or batches (uint8, or float in [-1, 1]; NHWC), folder, or an npz file with `mu` and
-        `sigma`.
+      source: array or batches (uint8, or float in [-1, 1]; NHWC), folder, or an npz file with `mu` and `sigma`.
       extractor: the network.
       batch_size: images a step; does not change the result.
 
@@ -71,10 +70,10 @@ def _content_key(source: Source) -> str | None:
 
 
 def reference_statistics(source: Source, extractor: Extractor, batch_size: int = 64) -> frechet.Gaussian:
-    """As `statistics`, but those of host arrays and of folders are kept in the user's cache.
+    """As `statistics`, but the statistics of host arrays and of folders are kept in the user's cache.
 
-    They are found again by content (array) or by names, sizes and times (folder), and by the network, so
-    what is cached is never out of date.
+    An array is found again by its content, a folder by the names, sizes and times of its files, and both by the
+    network, so what is cached is never out of date.
     """
     key = _content_key(source)
     if key is None:
@@ -106,14 +105,17 @@ def warn_bias(name: str, count: int | None, features: int) -> None:
 def fid(generated: Source, reference: Source, extractor: Extractor | None = None, batch_size: int = 64) -> float:
     """Frechet Inception distance of two sets of images; symmetric, lower is better.
 
-    >>> fid("samples/", "cifar10_train.npz")
+    ```python
+    fid("samples/", "cifar10_train.npz")
+    ```
 
     Args:
-      generated: uint8 array `[images, height, width, 3]`, float array in [-1, 1], iterable of such batches,
-        folder of images, or an npz file with `mu` and `sigma` (pytorch-fid's format).
-      reference: likewise; statistics of arrays and folders are kept in the user's cache.
-      extractor: see `extractors.inception` for resize modes and weights; None means the defaults there. With
-        another network the result is a Frechet distance, but not a FID (see `extractors.metric_name`).
+      generated: uint8 array `[images, height, width, 3]`, float array in [-1, 1], iterable of such batches, folder of
+        images, or an npz file with `mu` and `sigma` (pytorch-fid's format).
+      reference: images or statistics in any of the same forms; the statistics of arrays and folders are kept in the
+        user's cache.
+      extractor: see `extractors.inception` for resize modes and weights; None means the defaults there. With another
+        network the result is a Frechet distance, but not a FID (see `extractors.metric_name`).
       batch_size: images a step; does not change the result.
 
     Raises:
@@ -137,7 +139,7 @@ def fid_folds(
 ) -> FoldedDistance:
     """Mean and standard error of the FID over disjoint folds of the generated images, in one pass.
 
-    Image i belongs to fold i modulo `folds`. Other arguments and errors are those of `fid`.
+    Image i belongs to fold i modulo `folds`. The other arguments and the errors are as in `fid`.
 
     Raises:
       ValueError: for fewer than two folds, or statistics in place of generated images.

@@ -1,7 +1,6 @@
 """The Frechet distance between Gaussians fitted to features, from streamed float64 moments.
 
-Dowson and Landau, "The Frechet distance between multivariate normal distributions", 1982; as a measure of
-generated
+Dowson and Landau, "The Frechet distance between multivariate normal distributions", 1982; as a measure of generated
 images: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017.
 """
 
@@ -13,8 +12,7 @@ import numpy as np
 import scipy.linalg
 from jaxtyping import Float, Float64
 
-# Moments are updated by this many rows at a time however the rows arrive, so that batch sizes do not show in
-# results.
+# Moments are updated by this many rows at a time however the rows arrive, so that batch sizes do not show in results.
 _ROWS = 512
 
 
@@ -61,8 +59,7 @@ def moments(features: Float[np.ndarray, "rows features"]) -> Moments:
 def merge(a: Moments, b: Moments) -> Moments:
     """Moments of the rows of both, exact up to float64 rounding: for batches, devices, hosts and folds.
 
-    Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
-    1979.
+    Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"Moments of {a.mean.size} and {b.mean.size} features cannot be merged.")
@@ -78,9 +75,10 @@ class Stream:
     The same rows in the same order give the same moments bit for bit, whatever the batches.
 
     >>> stream = Stream()
-    >>> for batch in batches:
-    ...     stream.add(batch)
-    >>> gaussian(stream.moments())
+    >>> for start in (0, 2):
+    ...     stream.add(np.arange(8.0).reshape(4, 2)[start : start + 2])
+    >>> gaussian(stream.moments()).mean
+    array([3., 4.])
     """
 
     def __init__(self) -> None:
@@ -132,9 +130,9 @@ def trace_sqrt_product(
 ) -> float:
     """tr((a b)^(1/2)) of two positive semidefinite matrices of any rank.
 
-    With a = L L^T the eigenvalues of a b are those of the symmetric L^T b L, so neither a general matrix
-    square root nor complex numbers arise, and nothing needs to be added to a covariance of low rank: a
-    pivoted Cholesky factorization drops its null space.
+    With a = L L^T, the product a b has the eigenvalues of the symmetric matrix L^T b L, so neither a general matrix
+    square root nor complex numbers arise, and nothing needs to be added to a covariance of low rank: a pivoted Cholesky
+    factorization drops its null space.
     """
     packed, pivots, rank, _ = scipy.linalg.lapack.dpstrf(a, lower=1)
     order = pivots - 1
@@ -195,8 +193,7 @@ def load(path: str | Path, extractor: str = "") -> Gaussian:
 
     Args:
       path: the file.
-      extractor: identifier of the network to compare with; checked where both the file and the caller name
-        one.
+      extractor: identifier of the network to compare with; checked where both the file and the caller name one.
 
     Raises:
       ValueError: if the file is damaged, lacks an entry or was made with another network.

@@ -21,8 +21,7 @@ Source = np.ndarray | jax.Array | str | Path | Iterable[np.ndarray | jax.Array]
 def to_uint8(images: Float[Array, "..."]) -> UInt8[Array, "..."]:
     """Images in [0, 1] as uint8, rounded and clipped: what a PNG would hold, on the device.
 
-    Published distances compare 8-bit images; call this on the output of a generator before its features are
-    taken.
+    Published distances compare 8-bit images; call this on the output of a generator before its features are taken.
     """
     return jnp.round(jnp.clip(images, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
@@ -124,7 +123,7 @@ def _read_folder(folder: str | Path, batch_size: int) -> Iterator[np.ndarray]:
 
 
 def batches(source: Source, batch_size: int, channels: int = 3) -> Iterator[np.ndarray | jax.Array]:
-    """Checked batches of `[at most batch_size, height, width, channels]`; those of a stream come as they are.
+    """Checked batches of `[at most batch_size, height, width, channels]`; batches of a stream come as they are.
 
     Args:
       source: array, folder or iterable of arrays; uint8, or float in [-1, 1]. Arrays on a device stay there.

@@ -122,7 +122,7 @@ def plain_lowering() -> Iterator[None]:
     already jitted keeps its form.
 
     >>> with plain_lowering():
-    ...     jaxpr = jax.make_jaxpr(lambda x: model.apply(variables, x, train=False))(x)
+    ...     jaxpr = jax.make_jaxpr(lambda x: model.apply(variables, x, train=False))(images)
     """
 
     def intercept(

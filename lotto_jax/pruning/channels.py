@@ -1,15 +1,13 @@
-"""Channel masks over batch-norm scales, and the early-bird criterion that says when they have settled.
+"""Channel masks over batch-norm scales, and the early-bird criterion that says when the masks have settled.
 
-Sources: network slimming (Liu et al., ICCV 2017) ranks channels by |gamma|; Drawing Early-Bird Tickets (You
-  et al., ICLR
-2020) prunes by one global threshold and watches the mask distance. A channel mask is a flat dict `{leaf name:
-bool array}` over the scales (True = kept), so that it means the same for Flax, Haiku, Equinox or a dict of
-arrays.
+Sources: network slimming (Liu et al., ICCV 2017) ranks channels by |gamma|; Drawing Early-Bird Tickets (You et al.,
+ICLR 2020) prunes by one global threshold and watches the mask distance. A channel mask is a flat dict `{leaf name: bool
+array}` over the scales (True = kept), so that it means the same for Flax, Haiku, Equinox or a dict of arrays.
 
-Differences from the published PyTorch code of the Early-Bird paper: that code sorts the N values of |gamma|
-and keeps those strictly above the one at index int(N p), so it removes int(N p) + 1 channels (more where the
-threshold value is tied), and it can empty a layer. Here exactly round(N p) channels go, ties by position, and
-every layer keeps `minimum`.
+Differences from the published PyTorch code of the Early-Bird paper: that code sorts the N values of |gamma| and keeps
+the channels strictly above the value at index int(N p). So it removes int(N p) + 1 channels, more where the threshold
+value is tied, and it can empty a layer. Here exactly round(N p) channels go, ties are broken by position, and every
+layer keeps `minimum` channels.
 """
 
 import dataclasses
@@ -27,19 +25,18 @@ from lotto_jax.pruning.masks import Params, Path, path_name
 Scales = Mapping[str, Float[Array, "..."]]
 ChannelMask = dict[str, Bool[Array, "..."]]
 
-# The field that holds the scale, and the fields that can hold the shift beside it: Flax, Haiku, PyTorch,
-# textbooks.
+# The field that holds a scale, and the fields that can hold the shift of its norm: Flax, Haiku, PyTorch, textbooks.
 SHIFT_OF = {"scale": ("bias", "offset"), "gamma": ("beta",), "weight": ("bias",)}
 
 
 def field(name: str) -> str:
-    """The field that a leaf name ends in: the last part, or the one before where NNX adds `value`."""
+    """The field that a leaf name ends in: the last part, or the part before it where NNX adds `value`."""
     parts = name.split("/")
     return parts[-2] if parts[-1] == "value" and len(parts) > 1 else parts[-1]
 
 
 def _shift_name(name: str, leaves: Mapping[str, Array]) -> str | None:
-    """The name of the shift (beta) beside the scale `name`, or None where the norm has none."""
+    """The name of the shift (beta) of the norm whose scale is `name`, or None where the norm has no shift."""
     head, _, tail = name.rpartition(field(name))
     names = [head + shift + tail for shift in SHIFT_OF.get(field(name), ())]
     return next((n for n in names if n in leaves and leaves[n].shape == leaves[name].shape), None)
@@ -57,9 +54,9 @@ def batch_norm_scales(
 
     Args:
       params: pytree of arrays, without batch statistics.
-      predicate: called with the key path and the leaf. The default cannot tell batch norm from layer or group
-        norm; give a predicate on the path where a network has both and only batch norm should be ranked.
-        (Compaction leaves the channels of a layer norm alone in any case.)
+      predicate: called with the key path and the leaf. The default cannot tell batch norm from layer or group norm;
+        give a predicate on the path where a network has both and only batch norm should be ranked. (Compaction leaves
+        the channels of a layer norm alone in any case.)
 
     Raises:
       ValueError: if no leaf is accepted: a network without batch norm has no channels to rank.
@@ -75,12 +72,10 @@ def batch_norm_scales(
 
 
 def channel_mask(scales: Scales, fraction: float | Float[Array, ""], minimum: int = 1) -> ChannelMask:
-    """Keep the channels with the largest |gamma| over all layers together; removes exactly round(N *
-    fraction) of N.
+    """Keep the channels with the largest |gamma| over all layers together; removes exactly round(N * fraction) of N.
 
-    Ties are broken by position (the earlier channel goes). The `minimum` largest channels of each layer
-    always stay, and the next smallest elsewhere go in their place. Works under `jit` and `vmap`; `fraction`
-    may be traced.
+    Ties are broken by position (the earlier channel goes). The `minimum` largest channels of each layer always stay,
+    and the next smallest elsewhere go in their place. Works under `jit` and `vmap`; `fraction` may be traced.
 
     Args:
       scales: pytree (a flat dict from `batch_norm_scales`) of float arrays, one entry a channel.
@@ -91,12 +86,11 @@ def channel_mask(scales: Scales, fraction: float | Float[Array, ""], minimum: in
       A pytree of boolean arrays with the structure and shapes of `scales`, True = kept.
 
     Raises:
-      ValueError: if there are no scales, or if `fraction` (given as a number) is outside [0, 1) or would
-        leave a layer with fewer than `minimum` channels. A traced fraction that large removes all that may be
-        removed.
+      ValueError: if there are no scales, or if `fraction` (given as a number) is outside [0, 1) or would leave a layer
+        with fewer than `minimum` channels. A traced fraction that large removes all that may be removed.
 
     >>> channel_mask({"bn/scale": jnp.array([0.5, -0.1, 0.9, 0.3])}, 0.5)
-    {'bn/scale': Array([ True, False,  True, False])}
+    {'bn/scale': Array([ True, False,  True, False], dtype=bool)}
     """
     leaves, treedef = jax.tree.flatten(scales)
     if not leaves:
@@ -119,21 +113,20 @@ def channel_mask(scales: Scales, fraction: float | Float[Array, ""], minimum: in
 
 
 def _largest(x: Float[Array, "..."], count: int) -> Bool[Array, "..."]:
-    """Where the `count` largest entries are (all, if there are no more); of equal ones the last."""
+    """Where the `count` largest entries are (all entries, if there are no more); of equal entries the last count."""
     count = min(count, x.size)
     last_first = jax.lax.top_k(jnp.flip(x.reshape(-1)), count)[1]  # top_k takes the first of equal ones
     return jnp.zeros(x.size, bool).at[x.size - 1 - last_first].set(True).reshape(x.shape)
 
 
 def apply_channel_mask(params: Params, mask: ChannelMask) -> Params:
-    """Params with gamma and beta exactly 0 in the masked channels, so that each such channel outputs 0 from
-    its norm.
+    """Params with gamma and beta exactly 0 in the masked channels, so that each such channel outputs 0 from its norm.
 
-    The contract: every leaf that `mask` names is multiplied by its mask, and so is the shift beside it, the
-    leaf of the same parent and shape named `bias`/`offset` (for `scale`), `beta` (for `gamma`) or `bias` (for
-    `weight`). A norm without a shift needs none. Where a shift is named otherwise, put it into the mask as
-    well: `mask["b1"] = mask["g1"]`. Nothing else changes; running statistics, the convolution before and the
-      kernel after keep their values.
+    The contract: every leaf that `mask` names is multiplied by its mask, and so is the shift of the same norm: the leaf
+    of the same parent and shape named `bias`/`offset` (for `scale`), `beta` (for `gamma`) or `bias` (for `weight`). A
+    norm may have no shift. Where a shift has another name, put the shift into the mask as well:
+    `mask["b1"] = mask["g1"]`. Nothing else changes; running statistics, the convolution before the norm and the kernel
+    after it keep their values.
 
     Args:
       params: pytree of arrays.
@@ -192,11 +185,10 @@ class EarlyBirdState(NamedTuple):
     """What `EarlyBird` carries through a scan.
 
     Attributes:
-      masks: the last `lookback` masks, oldest first: the mask's structure with a leading axis `[lookback,
-        ...]`.
+      masks: the last `lookback` masks, oldest first: the mask's structure with a leading axis `[lookback, ...]`.
       seen: number of masks so far, int32.
-      distances: of the newest mask to each older one in the window, `[lookback - 1]` float32, oldest first; 1
-        where the window is not full yet.
+      distances: of the newest mask to each older one in the window, `[lookback - 1]` float32, oldest first; 1 where the
+        window is not full yet.
     """
 
     masks: PyTree[Bool[Array, "lookback ..."]]
@@ -206,14 +198,12 @@ class EarlyBirdState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EarlyBird:
-    """Says when channel masks have settled (You et al. 2020, section 3.2): pure `init` and `update`, for a
-    scan carry.
+    """Says when channel masks have settled (You et al. 2020, section 3.2): pure `init` and `update`, for a scan carry.
 
-    A ticket is found once the window is full and the newest of the last `lookback` masks is closer than
-    `threshold` to each of the older ones. (The published code also accepts a distance equal to the
-    threshold.)
+    A ticket is found once the window is full and the newest of the last `lookback` masks is closer than `threshold` to
+    each of the older masks. (The published code also accepts a distance equal to the threshold.)
 
-    Feed it one mask an epoch, say. Between single steps masks hardly move, so the first full window would
+    Feed the detector one mask an epoch, say. Between single steps masks hardly move, so the first full window would
     count as found.
 
     Args:
@@ -226,6 +216,8 @@ class EarlyBird:
     >>> detector = EarlyBird()
     >>> state = detector.init(channel_mask(scales, 0.5))
     >>> state, found = detector.update(state, channel_mask(later_scales, 0.5))
+    >>> int(state.seen), bool(found)
+    (2, False)
     """
 
     lookback: int = 5
@@ -248,8 +240,7 @@ class EarlyBird:
         seen = state.seen + 1
         older = jax.tree.map(lambda w: w[:-1], window)
         distances = jax.vmap(mask_distance, in_axes=(0, None))(older, mask)
-        # The first slots repeat the first mask until `lookback` masks have come: those distances do not
-        # count.
-        filled = jnp.arange(self.lookback - 1) >= self.lookback - seen
+        # The first slots repeat the first mask until `lookback` masks have come: their distances do not count.
+        filled = jnp.arange(self.lookback - 1, dtype=jnp.int32) >= self.lookback - seen
         distances = jnp.where(filled, distances, 1.0)
         return EarlyBirdState(window, seen, distances), jnp.all(distances < self.threshold)

@@ -19,9 +19,8 @@ class Compacted(NamedTuple):
 
     Attributes:
       variables: the smaller variables, of the structure that was given.
-      mask: the channels of the given network that are left, `{leaf name: bool array}` with the keys and
-        shapes of the channel mask. Where nothing stood in the way and nothing was rounded, it is the channel
-        mask.
+      mask: the channels of the given network that are left, `{leaf name: bool array}` with the keys and shapes of the
+        channel mask. Where nothing stood in the way and nothing was rounded, it is the channel mask.
       kept: `{(leaf name, axis): indices}`, ascending, of every axis that shrank.
       left: `{scale name: {reason: number}}`: masked channels that had to stay, and why.
       groups: `(channels before, channels after, axes)` of each group that shrank.
@@ -40,11 +39,11 @@ class Compacted(NamedTuple):
     def shrink(self, tree: PyTree) -> PyTree:
         """Slice any tree that holds trees of the structure of variables, params or statistics in the same way.
 
-        That is optimizer state, magnitude masks, averaged weights, gradients, a rewind snapshot, a whole train state.
-        A leaf belongs to the variable with the longest name whose parts appear in the leaf's own, in this order and
-        the last one at its end: `0/mu/dense/kernel` and `dense/0/mu/kernel` to `params/dense/kernel`. Scalars and
-        leaves that belong to none stay as they are. Where `variables` are those of one component, give the trees of
-        that component: another one may have layers of the same names.
+        Such trees are optimizer state, magnitude masks, averaged weights, gradients, a rewind snapshot, a whole train
+        state. A leaf belongs to the variable with the longest name whose parts appear in the leaf's name in the same
+        order, the last part at its end: `0/mu/dense/kernel` and `dense/0/mu/kernel` belong to `params/dense/kernel`.
+        Scalars and leaves that belong to no variable stay as they are. Where `variables` belong to one component, give
+        the trees of that component only: another component may have layers of the same names.
 
         Raises:
           ValueError: if a leaf belongs to a variable of another shape.
@@ -78,8 +77,10 @@ class Compacted(NamedTuple):
 
 
 def _owner(leaf: str, owners: dict[str, str]) -> str | None:
-    """The variable that a leaf of another tree belongs to, see `Compacted.shrink`; of equally long ones the one that
-    shares the longest end with it."""
+    """The variable that a leaf of another tree belongs to, see `Compacted.shrink`.
+
+    Of variables with equally long names it is the one whose name has the longest end in common with the leaf's name.
+    """
     parts = leaf.split("/")
     best, found = (0, 0), None
     for name, owner in owners.items():
@@ -105,38 +106,52 @@ def compact(
     *inputs: PyTree,
     round_to: int = 1,
 ) -> Compacted:
-    """Remove the masked channels from params and batch statistics, following the jaxpr of `fn(variables,
-    *inputs)`.
+    """Remove the masked channels from params and batch statistics, following the jaxpr of `fn(variables, *inputs)`.
 
-    The smaller variables make `fn` (or, where a module has its widths written in, that module with the widths
-    of the new shapes) compute what it computed under `apply_channel_mask(params, result.mask)`. Compaction
-    only slices, it changes no value: give it masked params for exactly the masked network. A masked channel
-    goes if all it is added to is masked too and if every operation on the way to where it is summed over keeps
-    0 at 0 and can be followed; else it stays, and `left` says why. See `dependency.axis_groups` for what can be
-    followed.
+    On the smaller variables the network computes what `fn` computed under `apply_channel_mask(params, result.mask)`.
+    Compaction only slices and changes no value: give it masked params to get exactly the masked network. A masked
+    channel goes if everything that is added to it is masked too, and if every operation on the way to where the channel
+    is summed over keeps 0 at 0 and can be followed; else the channel stays, and `left` says why. See
+    `dependency.axis_groups` for what can be followed.
 
-    One thing a jaxpr cannot show: a number that `fn` itself computes from the shape of a param, as
-    1/sqrt(fan-in) scaling does. It changes with the shape; put such factors into the params first.
+    A function that reads its widths off its params, as the layers of Flax NNX do, runs the smaller variables as it is.
+    A Flax Linen module has its widths written in and refuses smaller params: call it within
+    `lotto_jax.models.compacted.widths_of_params()`, where its layers are as wide as their kernels (see the example), or
+    build it anew with the widths of `result.variables`.
+
+    A jaxpr cannot show a number that `fn` itself computes from the shape of a param, as 1/sqrt(fan-in) scaling does.
+    Such a number changes with the shape; multiply it into the params first.
 
     Runs on the host, outside of `jit`: shapes change.
 
     Args:
       fn: the network's forward function in inference mode, returning its outputs only.
-      variables: its first argument: params, or a dict with the params under "params" beside the batch
-        statistics.
-      channel_mask: `{leaf name: bool array}` as `channels.channel_mask` makes it, names relative to the
-        params.
-      *inputs: its other arguments, arrays or `jax.ShapeDtypeStruct`.
-      round_to: round the number of channels left in a group up to a multiple, 8 or more for what matrix units
-        like; the channels of largest |gamma| come back.
+      variables: the first argument of `fn`: params, or a dict with the params under "params" and the batch statistics
+        under another key.
+      channel_mask: `{leaf name: bool array}` as `channels.channel_mask` makes it, names relative to the params.
+      *inputs: the other arguments of `fn`, arrays or `jax.ShapeDtypeStruct`.
+      round_to: round the number of channels left in a group up to a multiple, 8 or more for what matrix units like; the
+        channels of largest |gamma| come back.
 
     Raises:
       ValueError: if the mask does not fit, or would remove all channels of a layer.
 
     >>> mask = channel_mask(batch_norm_scales(variables["params"]), 0.5)
-    >>> small = compact(model.apply, variables, mask, images, round_to=8)
+    >>> masked = {**variables, "params": apply_channel_mask(variables["params"], mask)}
+    >>> small = compact(model.apply, masked, mask, images)
     >>> print(small)
-    >>> state = state._replace(params=small.variables["params"], opt_state=small.shrink(state.opt_state))
+    channels      left  axes that shrank together
+           8         4  batch_stats/norm/{mean,var}[0], params/conv/kernel[3], params/head/kernel[0] x16,
+                        params/norm/{bias,scale}[0]
+    >>> opt_state = small.shrink(opt_state)
+
+    The module still says 8 channels; within `widths_of_params` it runs with the 4 that are left:
+
+    >>> from lotto_jax.models.compacted import widths_of_params
+    >>> with widths_of_params():
+    ...     outputs = model.apply(small.variables, images)
+    >>> bool(jnp.allclose(outputs, model.apply(masked, images), rtol=1e-5, atol=1e-5))
+    True
     """
     leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
     prefix = "params/" if any(name.startswith("params/") for name in leaves) else ""
@@ -188,7 +203,7 @@ def compact(
 
 
 def _axis_ids(found: dependency.Analysis, name: str) -> np.ndarray:
-    """The classes of the channels of a scale (of size 1: it has none and can lose none)."""
+    """The classes of the channels of a scale; a scale of size 1 has no class, and its channel cannot go."""
     axes = [ids for (leaf, _), ids in found.ids.items() if leaf == name]
     return found.classes.find(axes[0]) if axes else np.full(1, -1)
 
@@ -200,7 +215,7 @@ def _rounded_back(
     leaves: dict[str, Array],
     multiple: int,
 ) -> set[int]:
-    """The removed channels to take back, so that each group keeps a multiple: those of largest |gamma|."""
+    """The removed channels of largest |gamma| to take back, so that each group keeps a multiple of channels."""
     size: dict[int, float] = {}
     for name, ids in scales.items():
         for root, gamma in zip(ids.tolist(), np.abs(np.asarray(leaves[name])).reshape(-1).tolist(), strict=True):

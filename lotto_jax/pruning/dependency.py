@@ -19,8 +19,8 @@ class Group(NamedTuple):
 
     Attributes:
       size: number of channels.
-      axes: `{(leaf name, axis): indices}`; row i of the `[size, repeats]` int array are the positions of
-        channel i there. More than one repeat is a channel that became several rows, as in a flatten.
+      axes: `{(leaf name, axis): indices}`; row i of the `[size, repeats]` int array are the positions of channel i
+        there. More than one repeat is a channel that became several rows, as in a flatten.
       reason: why these channels cannot be removed, or "" if they can.
     """
 
@@ -30,7 +30,7 @@ class Group(NamedTuple):
 
 
 class AxisGroups(NamedTuple):
-    """The groups of a function; prints as a table, those that can be pruned first."""
+    """The groups of a function; prints as a table, with the groups that can be pruned first."""
 
     groups: tuple[Group, ...]
 
@@ -156,22 +156,25 @@ def group(analysis: Analysis) -> AxisGroups:
 def axis_groups(fn: Callable[..., PyTree], params: PyTree, *inputs: PyTree) -> AxisGroups:
     """Which axes of which params must be pruned together, read off the jaxpr of `fn(params, *inputs)`.
 
-    Followed: dense layers, plain, strided, dilated, transposed, depthwise and grouped convolutions,
-      elementwise operations and
-    broadcasting, normalization by stored or batch statistics, residual adds, concatenation, equal splits,
-    reshapes (also flatten and unflatten), transposes, reductions, pooling and lookups along other axes,
-    `jit`, `checkpoint`, custom derivatives and `cond`. Everything else, a layer norm's or softmax's reduction
-    over the channels themselves, an uneven split, loops, inputs and outputs of `fn`, pins the axes that it
-    meets and is named as the reason.
+    The walk follows dense layers; plain, strided, dilated, transposed, depthwise and grouped convolutions; elementwise
+    operations and broadcasting; normalization by stored or batch statistics; residual adds, concatenation and equal
+    splits; reshapes (also flatten and unflatten) and transposes; reductions, pooling and lookups along other axes; and
+    `jit`, `checkpoint`, custom derivatives and `cond`. Everything else pins the axes that it meets and is named as the
+    reason: the reduction of a layer norm or a softmax over the channels themselves, an uneven split, loops, the inputs
+    and outputs of `fn`.
 
     Args:
-      fn: the network's forward function in inference mode, returning its outputs only: whatever it returns
-        keeps its size, so no losses and no updated statistics.
-      params: its first argument, a pytree of arrays or `jax.ShapeDtypeStruct`: params, or all variables.
-      *inputs: its other arguments, likewise; static ones go into `fn` by a closure.
+      fn: the network's forward function in inference mode, returning its outputs only: whatever it returns keeps its
+        size, so it must not return losses or updated statistics.
+      params: the first argument of `fn`, a pytree of arrays or `jax.ShapeDtypeStruct`: params, or all variables.
+      *inputs: the other arguments of `fn`, pytrees of arrays or `jax.ShapeDtypeStruct`; put static arguments into `fn`
+        by a closure.
 
     >>> print(axis_groups(model.apply, variables, images))
     channels  axes that shrink together
-           8  params/Conv_0/bias[0], params/Conv_0/kernel[3], params/Dense_0/kernel[0] x16
+           8  batch_stats/norm/{mean,var}[0], params/conv/kernel[3], params/head/kernel[0] x16,
+              params/norm/{bias,scale}[0]
+       fixed  params/conv/kernel[0], params/conv/kernel[1]: window of a convolution ...
+       fixed  params/head/bias[0], params/head/kernel[1]: output of the function
     """
     return group(analyse(fn, params, *inputs))

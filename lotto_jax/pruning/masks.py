@@ -18,8 +18,12 @@ Prunable = Callable[[Path, Array], bool]
 
 
 def is_kernel(path: Path, leaf: Array) -> bool:
-    """Whether `leaf` has two or more dimensions: weights of dense and conv layers, not biases or norm scales."""
-    return leaf.ndim >= 2
+    """Whether `leaf` is floating and has two or more dimensions: a weight of a dense or conv layer.
+
+    False for biases and norm scales, and for integer or boolean leaves of any shape (lookup tables, counters), which
+    have no score. `leaf` may be a `jax.ShapeDtypeStruct`.
+    """
+    return leaf.ndim >= 2 and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def path_name(path: Path) -> str:
@@ -30,7 +34,10 @@ def path_name(path: Path) -> str:
 def in_components(*names: str, prunable: Prunable = is_kernel) -> Prunable:
     """A predicate for `ones`: the leaves that `prunable` accepts inside the named top-level keys of params.
 
+    >>> params = {"generator": {"kernel": jnp.ones((2, 3))}, "discriminator": {"kernel": jnp.ones((3, 2))}}
     >>> mask = ones(params, prunable=in_components("generator"))
+    >>> jax.tree.map(jnp.shape, mask)
+    {'discriminator': {'kernel': ()}, 'generator': {'kernel': (2, 3)}}
     """
 
     def predicate(path: Path, leaf: Array) -> bool:
@@ -47,7 +54,7 @@ def ones(params: Params, prunable: Prunable = is_kernel) -> Mask:
       prunable: called with the key path and the leaf; see `is_kernel` and `in_components`.
 
     >>> ones({"dense": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}})
-    {'dense': {'bias': Array(True), 'kernel': Array([[True, True], ...])}}
+    {'dense': {'bias': Array(True, dtype=bool), 'kernel': Array([[ True,  True], ..., dtype=bool)}}
     """
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.ones(leaf.shape if prunable(path, leaf) else (), bool), params
@@ -101,7 +108,7 @@ def num_prunable(mask: Mask) -> int:
 def count_true(x: Bool[Array, "..."]) -> Int[Array, ""]:
     """Number of True entries, int32. Summed as two rows, because XLA's CPU backend sums to a scalar on one core."""
     rows = x.reshape(2 if x.size % 2 == 0 else 1, -1)
-    return jnp.sum(jnp.sum(rows, axis=1, dtype=jnp.int32))
+    return jnp.sum(jnp.sum(rows, axis=1, dtype=jnp.int32), dtype=jnp.int32)
 
 
 def num_kept(mask: Mask) -> Int[Array, ""]:
@@ -125,7 +132,7 @@ def unpack(packed: dict[str, np.ndarray], like: Mask) -> Mask:
     """The mask that `pack` stored; `like` (for instance `ones(params)`) gives structure and shapes.
 
     Raises:
-      ValueError: if the stored leaves are not those of `like`.
+      ValueError: if the names or sizes of the stored leaves differ from the prunable leaves of `like`.
     """
     expected = {path_name(p): m for p, m in jax.tree_util.tree_leaves_with_path(like) if is_prunable(m)}
     for name, m in expected.items():

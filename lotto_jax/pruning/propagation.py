@@ -1,21 +1,19 @@
-"""Abstract interpretation of a jaxpr: which indices of which axes must be removed together, and which slices
-are zero.
+"""Abstract interpretation of a jaxpr: which indices of which axes must be removed together, and which slices are zero.
 
-Removing channel c of a layer means removing index c from the axis that makes it, from every array that it
-flows through, and from the axis that consumes it. The walk gives every index of every axis of every param an
-id and unifies ids as the equations of the jaxpr demand: an addition unifies the channels of its operands (a
-residual), a convolution unifies its input's channels with the input axis of its kernel, a flatten makes 4x4
-strided rows share the id of one channel. What is left are classes of indices that can only be removed
-together. (The idea is that of DepGraph, Fang et al., CVPR 2023, at the granularity of single indices.) An
-axis that meets an operation which is not understood, or whose size is fixed from outside (inputs, outputs,
-constants), is pinned with the reason, never guessed.
+Removing channel c of a layer means removing index c from the axis that makes it, from every array that it flows
+through, and from the axis that consumes it. The walk gives every index of every axis of every param an id and unifies
+ids as the equations of the jaxpr demand: an addition unifies the channels of its operands (a residual), a convolution
+unifies its input's channels with the input axis of its kernel, a flatten makes 4x4 strided rows share the id of one
+channel. What is left are classes of indices that can only be removed together. (The idea comes from DepGraph, Fang et
+al., CVPR 2023; here it works on single indices.) An axis that meets an operation which is not understood, or whose size
+is fixed from outside (inputs, outputs, constants), is pinned with the reason, never guessed.
 
 The abstract value of an array partitions its axes into three kinds:
   block: one axis, or several that one axis was split into by a reshape, with an array of ids over them;
   fixed: the axis has a size that no pruning changes;
   free:  neither; the axis comes from broadcasting (or has size 1) and fits whatever it meets.
-Beside each id goes a flag: whether the slice of the array at that index is known to be zero. Zeros start at
-the masked scales and shifts, and tell which channels contribute nothing where they are summed over.
+Each id has a flag: whether the slice of the array at that index is known to be zero. Zeros start at the masked scales
+and shifts, and tell which channels contribute nothing where they are summed over.
 """
 
 import math
@@ -91,7 +89,7 @@ class Classes:
 
 
 class Block(NamedTuple):
-    """Ids and zero flags over some axes (ascending) of an array; both have the shape of those axes."""
+    """Ids and zero flags over some axes (ascending) of an array; both have the shape of these axes."""
 
     axes: tuple[int, ...]
     ids: Ids
@@ -185,12 +183,11 @@ class Walk:
         return f"{eqn.primitive.name} ({scope})" if scope else eqn.primitive.name
 
     def collapse(self, value: Value, axes: Iterable[int], why: str, strict: bool = False) -> Value:
-        """Make `axes` fixed where they are in blocks: a block in them is pinned, one that sticks out becomes
-        uniform there.
+        """Make `axes` fixed: a block inside them is pinned, a block that sticks out becomes uniform along them.
 
-        With `strict` a block that sticks out is pinned too, unless it is uniform there already. That is for
-        operations whose result depends on the size of the parts (a group norm's mean, a dot product of
-        attention heads).
+        With `strict` a block that sticks out is pinned too, unless it is uniform there already. Strict is for
+        operations whose result depends on the size of the parts (a group norm's mean, a dot product of attention
+        heads).
         """
         axes, blocks, fixed = set(axes), [], set(value.fixed)
         for block in value.blocks:
@@ -229,11 +226,10 @@ class Walk:
         keeps_zero: bool = True,
         strict: bool = False,
     ) -> Value:
-        """An array of `shape` whose axis mapping[a] is axis a of `value`; unmapped input axes must not
-        shrink.
+        """An array of `shape` whose axis mapping[a] is axis a of `value`; unmapped input axes must not shrink.
 
-        Output axes that nothing maps to are `rest`: "fixed" or "free". `zero` says whether slices of zeros
-        stay so.
+        Output axes that nothing maps to are `rest`: "fixed" or "free". `keeps_zero` says whether slices of zeros stay
+        zero.
         """
         value = self.collapse(value, set(range(len(value.shape))) - set(mapping), why, strict)
         blocks = tuple(sorted_block([mapping[a] for a in b.axes], b.ids, b.zero & keeps_zero) for b in value.blocks)
@@ -248,8 +244,8 @@ class Walk:
         """Unify arrays along corresponding axes: axis axes[i][p] of values[i] lies at position p.
 
         Returns:
-          The shared blocks over positions, the fixed positions, and the values, in which now no block sticks
-          out of `axes`.
+          The shared blocks over positions, the fixed positions, and the values, in which now no block sticks out of
+          `axes`.
         """
         size = [max(v.shape[a] for v, a in zip(values, at, strict=True)) for at in zip(*axes, strict=True)]
         values = [self.separate(v, a, why) for v, a in zip(values, axes, strict=True)]

@@ -18,7 +18,10 @@ def _check(scores: Scores, mask: Mask, **fractions: float | Array) -> None:
             raise ValueError(f"{name} must lie in [0, 1], not {value}.")
     for (path, score), m in zip(jax.tree_util.tree_leaves_with_path(scores), jax.tree.leaves(mask), strict=True):
         if m.ndim and not jnp.issubdtype(score.dtype, jnp.floating):
-            raise ValueError(f"The scores at {masks.path_name(path)!r} are {score.dtype}, not floating point.")
+            raise ValueError(
+                f"The scores at {masks.path_name(path)!r} are {score.dtype}, not floating point; give floating scores, "
+                "or make the mask with a predicate that leaves that leaf out."
+            )
         concrete = not isinstance(score, jax.core.Tracer) and not isinstance(m, jax.core.Tracer)
         if m.ndim and concrete and bool(jnp.any(jnp.isnan(score) & m)):
             raise ValueError(
@@ -61,8 +64,9 @@ def global_prune(scores: Scores, mask: Mask, fraction: Scalar | float) -> Mask:
     leaf order and then row-major. A pruned entry is never revived. O(n) per call, without a sort; jitted.
 
     Args:
-      scores: float pytree with the structure of `mask`; higher = keep. Compared as float32. Inside a jit, where a
-        NaN cannot raise, it counts as the lowest score and is removed first.
+      scores: float pytree with the structure of `mask`; higher = keep. Compared as float32, or as float64 where
+        `jax_enable_x64` is on and a leaf is float64. Inside a jit, where a NaN cannot raise, it counts as the lowest
+        score and is removed first.
       mask: boolean pytree; scalar leaves stay as they are.
       fraction: in [0, 1], may be traced; read to 7 decimals.
 
@@ -73,9 +77,11 @@ def global_prune(scores: Scores, mask: Mask, fraction: Scalar | float) -> Mask:
       ValueError: if scores do not fit the mask, hold NaN (outside a jit) or the fraction is out of range.
 
     >>> mask = ones(params)
-    >>> for _ in range(20):
+    >>> for _ in range(3):
     ...     params = train(params, mask)
     ...     mask = global_prune(magnitude(params), mask, 0.2)
+    >>> print(f"{sparsity(mask):.2f}")
+    0.49
     """
     _check(scores, mask, fraction=fraction)
     return _global_prune(scores, mask, jnp.asarray(fraction, jnp.float32))

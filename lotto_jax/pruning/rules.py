@@ -1,7 +1,8 @@
 """What each primitive of a jaxpr does to abstract values (see `propagation`), as a table of rules by its name.
 
-A rule takes the walk, the equation and the abstract values of its operands, and returns those of its results. Ids that
-it must, it unifies or pins; a primitive without a rule pins all that it meets.
+A rule takes the walk, the equation and the abstract values of the operands, and returns the abstract values of the
+results. It unifies or pins the ids that the equation ties together or fixes; a primitive without a rule pins all ids
+that it meets.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,9 +1,9 @@
 """Scores for pruning at initialization, SNIP and GraSP, as pure functions of a loss; higher = keep.
 
-Both rank kernels only where the mask says so (`masks.ones`), and the weights that are scored are those that
-train. (The published SNIP code ranks biases too, and scores weights that it then does not train.) For a GAN,
-score each component with its own loss as a function of that component's params: the generator's loss says
-nothing of what a discriminator's weight is worth.
+Only the leaves that the mask marks as prunable (`masks.ones`) are ranked, kernels by default, and the weights that are
+scored are the weights that train. (The published SNIP code ranks biases too, and scores weights that it then does not
+train.) For a GAN, score each component with its own loss as a function of this component's params: the generator's loss
+does not say what a weight of the discriminator is worth.
 """
 
 from collections.abc import Callable
@@ -17,45 +17,48 @@ from lotto_jax.pruning.masks import Params
 Loss = Callable[[Params], Float[Array, ""]]
 
 
+def _product(a: Array, b: Array) -> Array:
+    """a * b in float32, or in float64 where that is what both are."""
+    dtype = jnp.promote_types(a.dtype, jnp.float32)
+    return a.astype(dtype) * b.astype(dtype)
+
+
 def snip(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
     """Connection sensitivity |theta * dL/dtheta| (Lee et al., ICLR 2019, eq. 5 and 6), higher = keep.
 
-    The scores of the kernels (leaves of two dimensions or more) sum to 1, as the paper normalizes them; that
-    makes the scores of several losses comparable when components are pooled, and changes no ranking within
-    one.
+    The scores of the kernels (leaves of two dimensions or more) sum to 1, as the paper normalizes them; that makes the
+    scores of several losses comparable when components are pooled, and changes no ranking within one.
 
     Args:
       loss_fn: the scalar loss of params over one batch, or over several by `mean_over`.
       params: pytree of arrays, at initialization.
 
     Returns:
-      float32 scores with the structure and shapes of params, non-negative.
+      Scores with the structure and shapes of params, non-negative; float32, or float64 where params are float64.
 
     >>> mask = global_prune(snip(lambda p: loss(p, batch), params), ones(params), 0.9)
     """
     gradient = jax.grad(loss_fn)(params)
-    scores = jax.tree.map(lambda p, g: jnp.abs(p.astype(jnp.float32) * g.astype(jnp.float32)), params, gradient)
+    scores = jax.tree.map(lambda p, g: jnp.abs(_product(p, g)), params, gradient)
     total = sum((jnp.sum(s) for s in jax.tree.leaves(scores) if s.ndim >= 2), jnp.float32(0))
-    return jax.tree.map(lambda s: s / jnp.where(total > 0, total, 1), scores)
+    return jax.tree.map(lambda s: s / jnp.where(total > 0, total, 1).astype(s.dtype), scores)
 
 
 def grasp(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
-    """Preserved gradient flow theta * (H g), with g = dL/dtheta and H the Hessian (Wang et al., ICLR 2020,
-    eq. 8).
+    """Preserved gradient flow theta * (H g), with g = dL/dtheta and H the Hessian (Wang et al., ICLR 2020, eq. 8).
 
-    The paper scores -theta * H g and removes the largest, the weights whose removal lowers the gradient norm
-    least or even raises it; with the sign turned, higher = keep. Their code scales logits by 1/200 and sums
-    over class-balanced batches; that flattens a softmax at initialization. A generative loss has neither
-    logits nor classes to balance, so nothing stands in for it here: the loss is taken as it trains, over
-    batches as they are drawn.
+    The paper scores -theta * H g and removes the largest, the weights whose removal lowers the gradient norm least or
+    even raises it; with the sign turned, higher = keep. Their code scales logits by 1/200, which flattens a softmax at
+    initialization, and sums over class-balanced batches. A generative loss has neither logits nor classes to balance,
+    so neither is done here: the loss is taken as it trains, over batches as they are drawn.
 
     Args:
-      loss_fn: the scalar loss of params over one batch, or over several by `mean_over`; twice differentiable
-        in reverse mode.
+      loss_fn: the scalar loss of params over one batch, or over several by `mean_over`; twice differentiable in reverse
+        mode.
       params: pytree of arrays, at initialization.
 
     Returns:
-      float32 scores with the structure and shapes of params, of either sign.
+      Scores with the structure and shapes of params, of either sign; float32, or float64 where params are float64.
 
     >>> mask = global_prune(grasp(lambda p: loss(p, batch), params), ones(params), 0.9)
     """
@@ -68,7 +71,7 @@ def grasp(loss_fn: Loss, params: Params) -> PyTree[Float[Array, "..."]]:
         return sum(jax.tree.leaves(products), jnp.float32(0))
 
     hessian_gradient = jax.grad(along)(params)
-    return jax.tree.map(lambda p, h: p.astype(jnp.float32) * h.astype(jnp.float32), params, hessian_gradient)
+    return jax.tree.map(_product, params, hessian_gradient)
 
 
 def mean_over(loss_fn: Callable[[Params, PyTree], Float[Array, ""]], batches: PyTree) -> Loss:

@@ -26,5 +26,5 @@ def random_scores(key: Key[Array, ""], params: Params) -> Scores:
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     return jax.tree.unflatten(
-        structure, [jax.random.uniform(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=True)]
+        structure, [jax.random.uniform(k, leaf.shape, jnp.float32) for k, leaf in zip(keys, leaves, strict=True)]
     )

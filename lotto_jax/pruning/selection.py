@@ -1,17 +1,17 @@
 """Exact selection of the k lowest scores of a pytree in O(n) passes of counting, without a sort.
 
-Floats map to unsigned integers of the same order, and a guarded interpolation search over these keys finds a threshold
-with exactly k keys below it. Counting sums leaf by leaf, so nothing is concatenated and sharded leaves stay where they
-are. Ties at the threshold are broken by position.
+Floats map to unsigned integers of the same order and size, and a guarded interpolation search over these keys finds a
+threshold with exactly k keys below it. Counting sums leaf by leaf, so nothing is concatenated and sharded leaves stay
+where they are. Ties at the threshold are broken by position.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from lotto_jax.pruning.masks import count_true
 
@@ -19,14 +19,21 @@ DECIMALS = 7  # of a fraction: what float32 resolves
 SAMPLE = 4096  # keys sorted to guess where the threshold lies; any value gives the same result
 
 
-def order_keys(scores: Float[Array, "..."], kept: Bool[Array, "..."]) -> UInt32[Array, "..."]:
-    """Integers in the order of float32 `scores`: NaN lowest, then -inf to +inf (-0 = +0), entries not kept highest."""
-    bits = lax.bitcast_convert_type(scores.astype(jnp.float32), jnp.uint32)
-    sign = jnp.uint32(0x80000000)
+def order_keys(scores: Float[Array, "..."], kept: Bool[Array, "..."], dtype: Any = jnp.float32) -> UInt[Array, "..."]:
+    """Integers in the order of `scores`: NaN lowest, then -inf to +inf (-0 = +0), entries not kept highest.
+
+    Args:
+      scores: float array of any shape.
+      kept: boolean array of the same shape.
+      dtype: float32 or float64, in which the scores are compared; the integers have its number of bits.
+    """
+    unsigned = jnp.uint32 if dtype == jnp.float32 else jnp.uint64
+    sign, infinity = (np.array(x, dtype).view(unsigned) for x in (-0.0, np.inf))
+    bits = lax.bitcast_convert_type(scores.astype(dtype), unsigned)
     magnitude = bits & ~sign
     keys = jnp.where((bits >= sign) & (magnitude > 0), ~bits, magnitude | sign)
-    keys = jnp.where(magnitude > 0x7F800000, jnp.uint32(0), keys)
-    return jnp.where(kept, keys, jnp.uint32(0xFFFFFFFF))
+    keys = jnp.where(magnitude > infinity, unsigned(0), keys)
+    return jnp.where(kept, keys, unsigned(np.iinfo(unsigned).max))
 
 
 def _count_below(keys: list[Array], threshold: Array) -> Int[Array, ""]:
@@ -35,8 +42,8 @@ def _count_below(keys: list[Array], threshold: Array) -> Int[Array, ""]:
 
 
 class _Search(NamedTuple):
-    low: UInt32[Array, ""]
-    high: UInt32[Array, ""]
+    low: UInt[Array, ""]
+    high: UInt[Array, ""]
     below: Int[Array, ""]  # keys below low
     weight_low: Float[Array, ""]
     weight_high: Float[Array, ""]
@@ -49,8 +56,10 @@ def _threshold(keys: list[Array], k: Int[Array, ""]) -> tuple[Array, Array]:
 
     Invariant of the search: count(< low) <= k < count(< high). After two probes around the answer of a sorted sample it
     interpolates (regula falsi with the Illinois weights), and bisects if that has not ended after 32 counts; at most 64
-    counts are made, typically 6 to 9.
+    counts are made (96 of 64-bit keys), typically 6 to 9.
     """
+    unsigned = keys[0].dtype
+    floating = jnp.float32 if unsigned == jnp.uint32 else jnp.float64
     size = sum(leaf.size for leaf in keys)
     stride = max(1, size // SAMPLE)
     sample = jnp.sort(jnp.concatenate([leaf.reshape(-1)[::stride] for leaf in keys]))
@@ -65,7 +74,7 @@ def _threshold(keys: list[Array], k: Int[Array, ""]) -> tuple[Array, Array]:
     def probe(s: _Search) -> _Search:
         width = s.high - s.low
         share = s.weight_low / (s.weight_low + s.weight_high)
-        step = jnp.where(s.counts < 32, (width.astype(jnp.float32) * share).astype(jnp.uint32), width // 2)
+        step = jnp.where(s.counts < 32, (width.astype(floating) * share.astype(floating)).astype(unsigned), width // 2)
         guess = jnp.where(s.counts == 0, first, jnp.where(s.counts == 1, second, s.low + step))
         guess = jnp.clip(guess, s.low + 1, s.high - 1)
         below = _count_below(keys, guess)
@@ -84,8 +93,8 @@ def _threshold(keys: list[Array], k: Int[Array, ""]) -> tuple[Array, Array]:
         )
 
     start = _Search(
-        low=jnp.uint32(0),
-        high=jnp.uint32(0xFFFFFFFF),
+        low=jnp.asarray(0, unsigned),
+        high=jnp.asarray(np.iinfo(unsigned).max, unsigned),
         below=jnp.int32(0),
         weight_low=k.astype(jnp.float32),
         weight_high=(size - k).astype(jnp.float32),
@@ -137,7 +146,8 @@ def lowest(
     """Where the k lowest-scored kept entries are, pooled over all leaves.
 
     Args:
-      scores: float leaves of any shapes; compared as float32, NaN lowest.
+      scores: float leaves of any shapes, NaN lowest. All are compared as float64 where one of them is float64 and
+        64-bit types are enabled (`jax_enable_x64`), else as float32.
       kept: the entries that take part, same shapes.
       k: int32, between 0 and the number of kept entries; may be traced.
 
@@ -146,7 +156,9 @@ def lowest(
     """
     if not scores:
         return []
-    keys = [order_keys(s, m) for s, m in zip(scores, kept, strict=True)]
+    # result_type gives float32 where 64-bit types are not enabled.
+    dtype = jnp.result_type(jnp.float64) if any(leaf.dtype == jnp.float64 for leaf in scores) else jnp.float32
+    keys = [order_keys(s, m, dtype) for s, m in zip(scores, kept, strict=True)]
     threshold, count = _threshold(keys, k)
     needed = k - count  # > 0 only where equal keys straddle the cut
     cut = _first_positions([leaf == threshold for leaf in keys], needed)

@@ -1,8 +1,8 @@
 """Small networks that compaction is tested on, ours in spirit and foreign ones; each a row of NETWORKS.
 
-A row builds `Network(fn, variables, inputs, rebuild)`: `fn(variables, *inputs)` is the forward pass in
-inference mode, and `rebuild(variables)` the forward function for variables of other widths (`fn` itself where
-it reads them off the params).
+A row builds `Network(fn, variables, inputs, rebuild)`: `fn(variables, *inputs)` is the forward pass in inference mode,
+and `rebuild(variables)` the forward function for variables of other widths (`fn` itself where it reads its widths off
+the params).
 """
 
 import dataclasses
@@ -139,6 +139,78 @@ class Separable(Module):
         return nn.Dense(4, name="head")(x.reshape(x.shape[0], -1))
 
 
+def norm(x, train):
+    return nn.BatchNorm(use_running_average=not train)(x)
+
+
+class MobileNet(nn.Module):
+    """Inverted residual blocks of MobileNetV2, its widths and group counts written in."""
+
+    multiplier: int = 1  # output channels of the depthwise convolution for each of its inputs
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.relu6(norm(nn.Conv(8, (3, 3), 2, use_bias=False)(x), train))
+        for strides in (1, 2):
+            hidden = 4 * 8
+            y = nn.relu6(norm(nn.Conv(hidden, (1, 1), use_bias=False)(x), train))
+            depthwise = nn.Conv(
+                self.multiplier * hidden, (3, 3), strides, feature_group_count=hidden, use_bias=strides == 1
+            )
+            y = nn.relu6(norm(depthwise(y), train))
+            y = norm(nn.Conv(8, (1, 1), use_bias=False)(y), train)
+            x = x + y if strides == 1 else y
+        return nn.Dense(4)(x.mean((1, 2)))
+
+
+class ResNeXt(nn.Module):
+    """Residual blocks around a convolution of 2 groups, its widths written in."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.relu(norm(nn.Conv(12, (3, 3), use_bias=False)(x), train))
+        for _ in range(2):
+            y = nn.relu(norm(nn.Conv(24, (1, 1), use_bias=False)(x), train))
+            y = nn.relu(norm(nn.Conv(16, (3, 3), feature_group_count=2)(y), train))
+            x = nn.relu(x + norm(nn.Conv(12, (1, 1), use_bias=False)(y), train))
+        return nn.Dense(4)(x.mean((1, 2)))
+
+
+class DenseNet(nn.Module):
+    """A dense block with bottlenecks and a transition, its widths written in."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Conv(8, (3, 3), use_bias=False)(x)
+        for block in range(2):
+            for _ in range(3):
+                y = nn.Conv(12, (1, 1), use_bias=False)(nn.relu(norm(x, train)))
+                y = nn.Conv(4, (3, 3), use_bias=False)(nn.relu(norm(y, train)))
+                x = jnp.concatenate([x, y], axis=-1)
+            x = nn.relu(norm(x, train))
+            if block == 0:
+                x = nn.avg_pool(nn.Conv(10, (1, 1), use_bias=False)(x), (2, 2), (2, 2))
+        return nn.Dense(4)(x.mean((1, 2)))
+
+
+class UNet(nn.Module):
+    """Two levels with concatenated skips and transposed convolutions, its widths written in."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        skips = []
+        for features in (6, 10):
+            x = nn.relu(norm(nn.Conv(features, (3, 3))(x), train))
+            skips.append(x)
+            x = nn.max_pool(x, (2, 2), (2, 2))
+        x = nn.silu(norm(nn.Conv(14, (3, 3))(x), train))
+        for features in (9, 8):
+            x = nn.relu(norm(nn.ConvTranspose(features, (4, 4), (2, 2))(x), train))
+            x = jnp.concatenate([x, skips.pop()], axis=-1)
+            x = nn.relu(norm(nn.Conv(features, (3, 3))(x), train))
+        return nn.Conv(3, (1, 1))(x)
+
+
 def linen(module: Module, *inputs: jax.Array) -> Network:
     def rebuild(variables):
         widths = {k: v["kernel"].shape[-1] for k, v in variables["params"].items() if "kernel" in v}
@@ -149,7 +221,7 @@ def linen(module: Module, *inputs: jax.Array) -> Network:
 
 
 def ours(module: nn.Module, *inputs: jax.Array) -> Network:
-    """One of the package's own networks, as it runs on this backend, in inference mode."""
+    """A network with its widths written in, run by `widths_of_params` where it is smaller, in inference mode."""
 
     def fn(variables, *inputs):
         return module.apply(variables, *inputs, train=False)
@@ -356,5 +428,10 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "equinox_style": equinox_style,
     "dict_mlp": dict_mlp,
     "unet": unet,
+    "mobilenet": lambda: ours(MobileNet(), images(3, 8)),
+    "mobilenet_multiplier": lambda: ours(MobileNet(multiplier=2), images(3, 8)),
+    "resnext": lambda: ours(ResNeXt(), images(3, 8)),
+    "densenet": lambda: ours(DenseNet(), images(3, 8)),
+    "flax_unet": lambda: ours(UNet(), images(3, 16)),
     **OURS,
 }

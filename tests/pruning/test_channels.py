@@ -44,8 +44,7 @@ def test_removes_exactly_the_rounded_count_and_the_smallest(fraction, traced):
     share=st.floats(0, 1),
 )
 def test_every_layer_keeps_the_minimum_and_the_count_stays_exact(sizes, seed, minimum, share):
-    # Coarse values force ties; the first layer is tiny everywhere, so that the global threshold would empty
-    # it.
+    # Coarse values force ties; the first layer is tiny everywhere, so that the global threshold would empty it.
     scales = {k: jnp.round(v * 2) / 2 for k, v in random_scales(seed, sizes).items()}
     scales["bn0/scale"] = scales["bn0/scale"] * 1e-3
     total, removable = sum(sizes), sum(max(n - minimum, 0) for n in sizes)

@@ -13,8 +13,10 @@ from lotto_jax.pruning import channels, compaction, dependency, masks
 from tests.pruning.networks import (
     NETWORKS,
     OURS,
+    MobileNet,
     Network,
     ResNet18,
+    ResNeXt,
     images,
     latents,
     linen,
@@ -23,7 +25,10 @@ from tests.pruning.networks import (
 )
 
 # Where channels are tied to others, which may have to stay: residual sums, groups. Elsewhere all that is masked goes.
-TIED = ("resnet18", "separable", "our_resnet_generator", "our_resnet_vae", "our_resnet18")
+TIED = (
+    *("resnet18", "separable", "mobilenet", "mobilenet_multiplier", "resnext", "densenet"),
+    *("our_resnet_generator", "our_resnet_vae", "our_resnet18"),
+)
 
 
 def params_of(variables):
@@ -103,8 +108,7 @@ def test_residual_channels_go_when_all_that_is_added_is_masked():
     for name in stage[:-1]:
         mask[f"{name}/scale"] = mask[f"{name}/scale"].at[jnp.array([2, 5])].set(False)
     part = compaction.compact(network.fn, network.variables, mask, *network.inputs)
-    # The stem's and the first block's sum is zero there, but the second block adds to it before the next
-    # stage.
+    # The stem's and the first block's sum is zero there, but the second block adds to it before the next stage.
     assert not part.kept and sum(part.left["stem_bn/scale"].values()) == 2
     assert "s1b0" in str(part) and "stay: not zero where" in str(part)
     mask["s0b1_bn2/scale"] = mask["stem_bn/scale"]
@@ -112,6 +116,70 @@ def test_residual_channels_go_when_all_that_is_added_is_masked():
     assert not whole.left
     params = whole.variables["params"]
     assert params["stem"]["kernel"].shape[-1] == params["s1b0_down"]["kernel"].shape[2] == 6
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_channels_go_when_their_outputs_are_masked(multiplier):
+    network = ours(MobileNet(multiplier), images(3, 8))
+    mask = {k: jnp.ones(v.shape, bool) for k, v in scales_of(network).items()}
+    expanded, outputs = "BatchNorm_1/scale", "BatchNorm_2/scale"  # before and after the depthwise convolution
+    mask[expanded] = mask[expanded].at[jnp.array([3, 8, 9])].set(False)
+    gone = jnp.array([3, 9, 20])
+    for i in range(multiplier):
+        mask[outputs] = mask[outputs].at[gone * multiplier + i].set(False)
+    masked = with_params(network.variables, channels.apply_channel_mask(network.variables["params"], mask))
+    small = compaction.compact(network.fn, masked, mask, *network.inputs)
+    shapes = {name: small.variables["params"][name]["kernel"].shape for name in ("Conv_1", "Conv_2", "Conv_3")}
+    width = 29 * multiplier
+    assert shapes == {"Conv_1": (1, 1, 8, 29), "Conv_2": (3, 3, 1, width), "Conv_3": (1, 1, width, 8)}
+    # Channel 8 is masked before the depthwise convolution only: the shift of the norm after it brings it back.
+    assert {name: sum(why.values()) for name, why in small.left.items()} == {expanded: 1}
+    fn = network.rebuild(small.variables)
+    assert_equal_outputs(network.fn(masked, *network.inputs), fn(small.variables, *network.inputs))
+
+
+def test_groups_lose_the_positions_that_are_masked_in_each_of_them():
+    network = ours(ResNeXt(), images(3, 8))
+    mask = {k: jnp.ones(v.shape, bool) for k, v in scales_of(network).items()}
+    into, out = np.array([0, 3, 4, 5, 7, 8, 11]), np.array([1, 6])  # of 12 and 8 in a group
+    mask["BatchNorm_1/scale"] = mask["BatchNorm_1/scale"].at[jnp.asarray([*into, *(into + 12)])].set(False)
+    mask["BatchNorm_2/scale"] = mask["BatchNorm_2/scale"].at[jnp.asarray([*out, *(out + 8), 7])].set(False)
+    masked = with_params(network.variables, channels.apply_channel_mask(network.variables["params"], mask))
+    small = compaction.compact(network.fn, masked, mask, *network.inputs)
+    assert small.variables["params"]["Conv_2"]["kernel"].shape == (3, 3, 5, 12)
+    assert {name: sum(why.values()) for name, why in small.left.items()} == {"BatchNorm_2/scale": 1}
+    fn = network.rebuild(small.variables)
+    assert_equal_outputs(network.fn(masked, *network.inputs), fn(small.variables, *network.inputs))
+
+
+def test_a_shared_depthwise_layer_follows_its_kernel_at_each_call():
+    class Twice(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            layer = nn.Conv(12, (3, 3), feature_group_count=6)
+            return layer(x) + layer(inputs=2 * x)
+
+    x = images(6, 8)
+    variables = randomize(Twice().init(jax.random.key(0), x))
+    left = np.array([0, 2, 5])
+    outputs = np.stack([2 * left, 2 * left + 1], 1).reshape(-1)
+    layer = variables["params"]["Conv_0"]
+    small = {"params": {"Conv_0": {"kernel": layer["kernel"][..., outputs], "bias": layer["bias"][outputs]}}}
+    with compacted.widths_of_params():
+        got, whole = Twice().apply(small, x[..., left]), Twice().apply(variables, x)
+    np.testing.assert_array_equal(whole, Twice().apply(variables, x))
+    assert_equal_outputs(whole[..., outputs], got)
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 1, 5), (3, 3, 2, 5), (3, 3, 2, 6)])
+def test_a_grouped_kernel_that_does_not_fit_is_named(shape):
+    class Grouped(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Conv(8, (3, 3), feature_group_count=4, use_bias=False, name="grouped")(x)
+
+    with compacted.widths_of_params(), pytest.raises(ValueError, match=r"kernel of 'grouped' takes.*pruning.compact"):
+        Grouped().apply({"params": {"grouped": {"kernel": jnp.ones(shape)}}}, images(6, 8))
 
 
 def test_round_to_gives_back_the_largest_scales():

@@ -25,6 +25,24 @@ def test_ones_makes_kernels_prunable_and_biases_scalar():
     assert float(pruning.sparsity(mask)) == 0.0
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float8_e4m3fn"])
+def test_only_floating_leaves_are_prunable(dtype):
+    params = {
+        "kernel": jnp.ones((2, 3), dtype),
+        "table": jnp.ones((4, 2), jnp.int32),
+        "flags": jnp.ones((4, 2), bool),
+        "key": jax.random.split(jax.random.key(0), (2, 2)),
+    }
+    abstract = jax.eval_shape(lambda p: p, params)
+    for mask in (pruning.ones(params), pruning.ones(abstract)):
+        assert {name: m.shape for name, m in mask.items()} == {"kernel": (2, 3), "table": (), "flags": (), "key": ()}
+    scores = {name: x if name == "key" else jnp.arange(x.size).reshape(x.shape) for name, x in params.items()}
+    scores["kernel"] = scores["kernel"].astype(dtype)
+    pruned = pruning.global_prune(scores, mask, 0.5)
+    np.testing.assert_array_equal(pruned["kernel"], [[False, False, False], [True, True, True]])
+    np.testing.assert_array_equal(pruning.apply(params, pruned)["table"], params["table"])
+
+
 def test_in_components_leaves_the_others_whole():
     mask = pruning.ones(network(), prunable=pruning.in_components("decoder"))
     pruned = pruning.global_prune(network(), mask, 0.5)

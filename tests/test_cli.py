@@ -3,9 +3,12 @@
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+
+from lotto_jax import __version__, cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,7 +47,9 @@ def test_help_answers_in_under_a_second_without_jax():
         (["--config=configs/quickstart.py", "--config.imp.rounds=many"], "many"),
         (["--config=configs/quickstart.py", "--config.imp.rounds=-1"], "config.imp.rounds is -1"),
         (["--config=configs/quickstart.py", "--config.dataset.name=nothing"], "No prepared dataset 'nothing'"),
-        (["--config=configs/linear_ae_mnist.py:rewind9"], "no variant 'rewind9'"),
+        (["--config=configs/linear_ae_mnist.py:rewind9"], "configs/linear_ae_mnist.py: there is no variant 'rewind9'"),
+        (["--config=configs/quickstart.py:cpu"], "configs/quickstart.py has no variants, but 'cpu' is asked for"),
+        (["--config=configs/quickstart.py", "--config.optimizer.learning_rate=-0.1"], "learning_rate is -0.1; it must"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_1(tmp_path, arguments, message):
@@ -52,6 +57,29 @@ def test_a_mistake_is_one_sentence_and_status_1(tmp_path, arguments, message):
     assert result.returncode == 1, result.stderr
     assert message in result.stderr
     assert "Traceback" not in result.stderr and len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\n", "has no function get_config"),
+        ("def get_config(:\n", "line 1: "),
+        ("import nothing_of_the_kind\n", "imports what is not there (No module named 'nothing_of_the_kind')"),
+        ("def get_config():\n    return {}['a']\n", "fails with KeyError: 'a'"),
+        ("def get_config():\n    return 3\n", "returns a int; it has to return a ConfigDict"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_sentence_that_names_it(tmp_path, text, message):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"mine\.py") as error:
+        cli.load_config(str(file), [])
+    assert message in str(error.value) and "\n" not in str(error.value) and "<run_path>" not in str(error.value)
+
+
+def test_the_version_is_that_of_the_package():
+    assert lotto_jax("--version").stdout == f"lotto-jax {version('lotto_jax')}\n"
+    assert __version__ == version("lotto_jax")
 
 
 def test_an_unknown_argument_is_status_2(tmp_path):

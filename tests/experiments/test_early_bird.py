@@ -1,6 +1,7 @@
 """Early-bird tickets of a small DCGAN and autoencoder on digits resized to 16x16."""
 
 import contextlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from lotto_jax.data import sources
 from lotto_jax.experiments import EXPERIMENTS, build, compacting, costs
 from lotto_jax.experiments.early_bird import EarlyBirds
 from lotto_jax.experiments.early_bird_search import Origin
+from lotto_jax.experiments.early_bird_ticket import cut as cut_ticket
 from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import feed_of, run
 from lotto_jax.experiments.runner import Run
@@ -97,7 +99,7 @@ def cut(done, settings):
         own = Run(settings, EXPERIMENTS["early_bird"], objective, feed, directory, Preemption())
         closing.enter_context(contextlib.closing(own))
         birds = EarlyBirds(own)
-        return birds.cut(Ticket("both", 1, "early_bird", 0, 0.5, "channels"), Origin(6, True))
+        return cut_ticket(birds, Ticket("both", 1, "early_bird", 0, 0.5, "channels"), Origin(6, True))
 
 
 @pytest.mark.parametrize(("round_to", "multiple"), [(1, 1), (4, 4)])
@@ -155,6 +157,23 @@ def test_an_interrupted_run_goes_on_to_the_same_results(done, tmp_path, looks, a
     assert untimed(read_results(path)) == untimed(read_results(done))
     assert read_log(path) == read_log(done)
     assert (path / "channel_masks.safetensors").read_bytes() == (done / "channel_masks.safetensors").read_bytes()
+
+
+def test_a_damaged_start_of_tickets_is_made_again(done, tmp_path):
+    """The state that tickets are cut from, with the tickets' own states gone."""
+    path = tmp_path / "run"
+    shutil.copytree(done, path)
+    for phase in (1, 2):
+        shutil.rmtree(path / "checkpoints" / "rounds" / str(phase))
+    files = [p for p in (path / "checkpoints" / "snapshots" / "6").rglob("*") if p.is_file()]
+    largest = max(files, key=lambda p: p.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[:64] = bytes(255 - b for b in data[:64])
+    largest.write_bytes(data)
+    with pytest.warns(UserWarning, match="Making that snapshot again"):
+        run(config(), path)
+    untimed = lambda results: [r for r in results if not r.metric.endswith("_seconds")]  # noqa: E731
+    assert sorted(untimed(read_results(path))) == sorted(untimed(read_results(done)))
 
 
 def test_where_no_mask_settles_the_last_one_is_taken(tmp_path, monkeypatch):

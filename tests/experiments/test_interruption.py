@@ -13,7 +13,6 @@ import pytest
 from lotto_jax.runs.results import read as read_results
 
 CONFIG = Path(__file__).with_name("interrupted_config.py")
-STATUS_PREEMPTED = 143
 
 
 def start(workdir):
@@ -96,15 +95,19 @@ def evaluating(workdir):
     return (workdir / "checkpoints" / "chunks" / str(last)).exists()
 
 
-@pytest.mark.parametrize("moment", [compiling, scanning, evaluating])
-def test_sigterm_saves_exits_143_and_the_same_command_goes_on(tmp_path, uninterrupted, moment):
+@pytest.mark.parametrize(
+    ("moment", "number"), [(compiling, signal.SIGTERM), (scanning, signal.SIGINT), (evaluating, signal.SIGTERM)]
+)
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, uninterrupted, moment, number):
+    """SIGTERM, and Ctrl-C, which is SIGINT."""
     workdir = tmp_path / "run"
     process = start(workdir)
     wait_for(lambda: moment(workdir), process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     output = process.communicate(timeout=120)[0]
-    assert process.returncode == STATUS_PREEMPTED, output
-    assert "the same command goes on" in output
+    assert process.returncode == 128 + number, output
+    assert "the state is saved, and the same command goes on" in output and "Traceback" not in output
+    assert "\r" not in output  # progress in a pipe is whole lines
     finish(workdir)
     assert outcome(workdir) == uninterrupted
 

@@ -42,9 +42,9 @@ def test_one_shot_tickets_are_an_experiment_of_their_own(tmp_path):
     run(tiny.config(imp__rounds=0, imp__one_shot_sparsities=sparsities), tmp_path / "search")
     alone = tiny.config(experiment="one_shot", imp__one_shot_sparsities=sparsities)
     run(alone, tmp_path / "alone")
-    values = [
+    search, own = (
         {(r.arm, r.sparsity, r.seed): r.value for r in read_results(tmp_path / name)} for name in ("search", "alone")
-    ]
+    )
     assert search == own and len(own) == 2 + 4
     assert "one_shot" in write(tmp_path / "alone")
 

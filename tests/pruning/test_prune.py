@@ -222,6 +222,55 @@ def test_random_like_keeps_the_sparsity_of_every_leaf_and_moves_the_entries():
     assert any(bool(jnp.any(a != b)) for a, b in zip(*map(prunable_leaves, (mask, shuffled)), strict=True))
 
 
+def sorted_sizes(jaxpr) -> list[int]:
+    """How many entries each sort in a jaxpr orders, in the jaxprs that it calls too."""
+    sizes = []
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "sort":
+            sizes.append(eqn.invars[0].aval.size)
+        for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            if hasattr(inner, "eqns"):
+                sizes += sorted_sizes(getattr(inner, "jaxpr", inner))
+    return sizes
+
+
+def test_random_like_sorts_nothing_but_a_sample():
+    """A sort of all entries takes a TPU minutes to compile."""
+    mask = {"kernel": jnp.ones((300, 100), bool)}
+    sizes = sorted_sizes(jax.make_jaxpr(pruning.random_like)(jax.random.key(0), mask).jaxpr)
+    assert sizes and max(sizes) < 5000
+
+
+@pytest.mark.parametrize("kept", [0, 1, 17, 59, 60])
+def test_random_like_keeps_the_count_jitted_vmapped_and_sharded(kept):
+    mask = {
+        "kernel": (jnp.arange(60) < kept).reshape(4, 3, 5),
+        "empty": jnp.ones((0, 2), bool),
+        "bias": jnp.asarray(True),
+    }
+    keys = jax.random.split(jax.random.key(5), 8)
+    one = [pruning.random_like(key, mask) for key in keys]
+    assert [int(m["kernel"].sum()) for m in one] == [kept] * 8
+    many = jax.vmap(pruning.random_like, in_axes=(0, None))(keys, mask)
+    jax.tree.map(np.testing.assert_array_equal, many, pruning.stack(one))
+    sharding = NamedSharding(Mesh(np.array(jax.devices()[:2]), ("data",)), P("data"))
+    split = {**mask, "kernel": jax.device_put(mask["kernel"], sharding)}
+    jax.tree.map(np.testing.assert_array_equal, pruning.random_like(keys[0], split), one[0])
+
+
+def test_random_like_keeps_every_entry_and_every_pair_equally_often():
+    """12 of 40 kept, 4,000 draws: an entry is kept in 12/40 of them, two entries together in (12 * 11) / (40 * 39)."""
+    mask = {"kernel": (jnp.arange(40) < 12).reshape(8, 5)}
+    draws = jax.vmap(pruning.random_like, in_axes=(0, None))(jax.random.split(jax.random.key(6), 4000), mask)
+    kept = np.asarray(draws["kernel"]).reshape(4000, 40).astype(float)
+    single, pair = 12 / 40, (12 * 11) / (40 * 39)
+    together = kept.T @ kept / 4000
+    deviation = np.abs(np.diag(together) - single) / np.sqrt(single * (1 - single) / 4000)
+    assert deviation.max() < 4.5
+    apart = together[~np.eye(40, dtype=bool)]
+    assert np.abs(apart - pair).max() / np.sqrt(pair * (1 - pair) / 4000) < 5
+
+
 def test_random_scores_differ_between_leaves_and_keys():
     params = {"a": jnp.zeros((8, 8)), "b": jnp.zeros((8, 8))}
     first, second = (pruning.random_scores(jax.random.key(s), params) for s in (0, 1))

@@ -14,7 +14,7 @@ def config(**fields) -> ConfigDict:
     tiny.seeds = (0, 1)
     tiny.model = {"name": "linear_autoencoder", "latent": 8}
     tiny.train.epochs = 2
-    if fields.get("experiment", "imp") not in ("early_bird", "dense"):
+    if fields.get("experiment", "imp") in ("imp", "prune_at_init", "table2"):
         tiny.imp.rounds = 2
     if fields.get("experiment", "imp") in ("imp", "one_shot", "table2"):
         tiny.imp.rewind_step = 3

@@ -114,7 +114,8 @@ def phases(run: Run) -> list[Phase]:
             rounds = []
             for j, pruned in enumerate(run.config.imp.pruned):
                 ones = run.ones(pruned)
-                sparsity = selections.sparsity_after(pruning.num_prunable(ones) // len(run.seeds), run.config, number)
+                weights = pruning.num_prunable(jax.tree.map(lambda m: m[0], ones))
+                sparsity = selections.sparsity_after(weights, run.config, number)
                 everywhere = jnp.full(len(run.seeds), sparsity, jnp.float32)
                 salt = selections.salt(run.config, number, j)
                 rounds.append(Round(pruned, number, salt, ones, everywhere, run.fresh))

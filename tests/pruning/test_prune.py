@@ -208,9 +208,9 @@ def test_a_fraction_outside_its_range_is_refused(fraction):
 
 
 def test_integer_scores_are_refused():
-    scores = {"kernel": jnp.ones((2, 2), jnp.int32)}
-    with pytest.raises(ValueError, match="'kernel' are int32"):
-        pruning.global_prune(scores, pruning.ones(scores), 0.5)
+    mask = pruning.ones({"kernel": jnp.ones((2, 2))})
+    with pytest.raises(ValueError, match=r"'kernel' are int32.*give floating scores"):
+        pruning.global_prune({"kernel": jnp.ones((2, 2), jnp.int32)}, mask, 0.5)
 
 
 def test_random_like_keeps_the_sparsity_of_every_leaf_and_moves_the_entries():

@@ -103,7 +103,7 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
     samples = count_label(config.metrics.samples)
     asked: dict[tuple[str, ...], Asked] = {}
     for metric, name in zip(metrics, extractor_of, strict=True):
-        for own in (*(registry.ALONG[other] for other in metric.along), metric):
+        for own in (metric, *(registry.ALONG[other] for other in metric.along)):
             extractor = found[name]
             columns = own.column_names(extractor.name if extractor else "", samples)
             asked.setdefault(columns, Asked(own, extractor, columns))

@@ -59,7 +59,10 @@ def test_a_cosine_schedule_falls_from_the_learning_rate_to_zero_at_the_last_step
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model": {"name": "vae"}}, "config.objective.name is 'reconstruction', but vae is trained by 'elbo'"),
+        (
+            {"model": {"name": "vae"}, "objective": {"name": "reconstruction"}},
+            "config.objective.name is 'reconstruction', but vae is trained by 'elbo'",
+        ),
         (
             {"model": {"name": "dcgan", "depth": 2}, "objective": {"name": "adversarial"}},
             "config.model.depth is not a field of 'dcgan'; it takes",
@@ -71,7 +74,10 @@ def test_a_cosine_schedule_falls_from_the_learning_rate_to_zero_at_the_last_step
             },
             "needs each image judged by itself; set config.model.batch_norm to False",
         ),
-        ({"objective": {"name": "diffusion"}}, "takes one of adversarial, classification, elbo, reconstruction"),
+        (
+            {"objective": {"name": "diffusion"}},
+            "config.objective.name is 'diffusion', but linear_autoencoder is trained by",
+        ),
         ({"objective": {"name": "reconstruction", "beta": 2.0}}, "it takes loss"),
     ],
 )

@@ -146,7 +146,7 @@ class At(Preemption):
         return self.looks < 0
 
 
-@pytest.mark.parametrize(("looks", "arms"), [(3, set()), (9, {"dense"})], ids=["search", "ticket"])
+@pytest.mark.parametrize(("looks", "arms"), [(3, set()), (10, {"dense"})], ids=["search", "ticket"])
 def test_an_interrupted_run_goes_on_to_the_same_results(done, tmp_path, looks, arms):
     path = tmp_path / "run"
     with pytest.raises(Preempted):

@@ -5,6 +5,7 @@ import numpy as np
 import optax
 import pytest
 
+from lotto_jax.experiments import costs
 from lotto_jax.metrics import flops
 from lotto_jax.models import dcgan
 from lotto_jax.objectives import adversarial

@@ -76,7 +76,7 @@ def test_a_cosine_schedule_falls_from_the_learning_rate_to_zero_at_the_last_step
         ),
         (
             {"objective": {"name": "diffusion"}},
-            "config.objective.name is 'diffusion', but linear_autoencoder is trained by",
+            "config.objective.name is 'diffusion', but linear_autoencoder is",
         ),
         ({"objective": {"name": "reconstruction", "beta": 2.0}}, "it takes loss"),
     ],

@@ -135,8 +135,8 @@ def test_what_is_kept_is_verified_at_every_start_and_said_in_its_own_words(tmp_p
     run(config, tmp_path / "run")
     before = (tmp_path / "run" / "results.csv").read_bytes()
     state = tmp_path / "run" / "checkpoints" / "rounds" / "3" / "state"
-    largest = max((p for p in state.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:-40] + bytes(40))
+    for file in [p for p in state.rglob("*") if p.is_file()]:
+        file.write_bytes(file.read_bytes()[:50])
     with pytest.warns(UserWarning, match="Training one-shot tickets again"):
         run(config, tmp_path / "run")
     assert "Going on with one-shot tickets at step 22 of 22" in capsys.readouterr().out

@@ -46,6 +46,21 @@ def gan(dataset: str, model: dict, optimizer: dict, **objective) -> ConfigDict:
     return config
 
 
+def wgan(dataset: str, variant: str) -> ConfigDict:
+    """A Wasserstein GAN with clipped weights, five critic steps and RMSprop (Arjovsky et al. 2017)."""
+    config = gan(
+        dataset,
+        {"name": "dcgan", "width": 64},
+        {"name": "rmsprop", "learning_rate": 5e-5},
+        loss="wasserstein",
+        critic_steps=5,
+        weight_clip=0.01,
+    )
+    # Weights clipped to 0.01 are smaller than the generator's: half of all at once would be the whole critic.
+    small = cpu(width=16, epochs=8, rounds=4, fraction=0.2)
+    return choose(variant, config, cpu=small, gp=gradient_penalty)
+
+
 def classifier(dataset: str, **objective) -> ConfigDict:
     """ResNet-18, for accuracies and features: one seed, Adam at 1e-3 that falls to zero as a cosine."""
     config = base.default()

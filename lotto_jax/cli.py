@@ -74,7 +74,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
     run.epilog = describe.epilog = epilog
     report = commands.add_parser("report", help="tables, figures and report.html of a run")
     report.add_argument("--workdir", required=True, type=Path, help="directory of the run")
-    cli_metrics.add_evaluate_arguments(commands.add_parser("evaluate", help="add metrics to a run that exists"))
+    evaluate = commands.add_parser("evaluate", help="add metrics to a run that exists")
+    if arguments[:1] == ["evaluate"]:  # these list the registered metrics, and so import JAX
+        cli_metrics.add_evaluate_arguments(evaluate)
     cli_tickets.add_ticket_arguments(commands.add_parser("ticket", help="tickets as files: show, export, import"))
     cli_tickets.add_new_arguments(commands.add_parser("new", help="a configuration and a network to start from"))
     cli_metrics.add_fid_arguments(commands.add_parser("fid", help="Frechet Inception distance of two image sets"))

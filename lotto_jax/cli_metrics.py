@@ -6,13 +6,15 @@ from pathlib import Path
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lotto-jax evaluate --workdir=DIR`."""
+    from lotto_jax.metrics.registry import METRICS
+
     parser.add_argument("--workdir", required=True, type=Path, help="directory of the run, finished or not")
     parser.add_argument(
         "--metrics",
         type=lambda text: [name for name in text.split(",") if name],
         default=[],
         metavar="A,B",
-        help="accuracy, frechet, fid, fd_resnet18, inception_score, kid, precision_recall; default: the run's own",
+        help=f"{', '.join(METRICS)}, or package.module:attribute of your own; default: the run's",
     )
     parser.add_argument("--classifier", default="", metavar="DIR", help="run directory of a classifier of such images")
     parser.add_argument(
@@ -30,7 +32,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lotto-jax fid A B`."""
     parser.add_argument("generated", help="folder of images, or npz file with mu and sigma")
-    parser.add_argument("reference", help="likewise; statistics of a folder are kept in the user's cache")
+    parser.add_argument(
+        "reference", help="folder of images, or npz file; statistics of a folder are kept in the user's cache"
+    )
     parser.add_argument(
         "--resize",
         choices=("tf1", "pytorch", "clean"),

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lotto_jax.metrics import frechet, weights
+from lotto_jax.data import cache
+from lotto_jax.metrics import frechet
 from lotto_jax.metrics.extractors import Extractor, inception, stream
 from lotto_jax.metrics.images import Source, image_files
 
@@ -78,7 +79,7 @@ def reference_statistics(source: Source, extractor: Extractor, batch_size: int =
     key = _content_key(source)
     if key is None:
         return statistics(source, extractor, batch_size)
-    path = weights.cache_dir() / "statistics" / f"{key}-{extractor.identifier}-{extractor.layer}.npz"
+    path = cache.root() / "statistics" / f"{key}-{extractor.identifier}-{extractor.layer}.npz"
     if path.is_file():
         with contextlib.suppress(ValueError):  # damaged: made again
             return frechet.load(path, extractor.identifier)

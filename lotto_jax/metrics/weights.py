@@ -24,6 +24,7 @@ from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from lotto_jax.data import cache
 from lotto_jax.metrics.inception import InceptionV3
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -38,16 +39,9 @@ _MISSING = (
 )
 
 
-def cache_dir() -> Path:
-    """Where weights and statistics are kept: $LOTTO_JAX_CACHE, or lotto_jax in the user's cache."""
-    if path := os.environ.get("LOTTO_JAX_CACHE"):
-        return Path(path)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lotto_jax"
-
-
 def default_path() -> Path:
     """The file that `convert` writes and `load` reads when no other is named."""
-    return cache_dir() / "inception-2015-12-05.safetensors"
+    return cache.root() / "inception-2015-12-05.safetensors"
 
 
 # --- Reading PyTorch files ------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What every source of data gives: splits of uint8 images with integer labels."""
 
+import hashlib
 from collections.abc import Sized
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 SPLITS = ("train", "validation", "test")
+FINGERPRINT_IMAGES = 64  # of each split
 
 
 class Split(NamedTuple):
@@ -50,6 +52,16 @@ class Dataset(NamedTuple):
     def classes(self) -> int:
         """Number of classes, or of attributes."""
         return number_of_classes(self.train.label, self.label_names)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all shapes and labels and of some images of each split, wherever they lie: it tells other data."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            images = split.image[:: max(1, len(split.image) // FINGERPRINT_IMAGES)]
+            digest.update(f"{split.image.shape} {split.label.shape}".encode())
+            digest.update(np.ascontiguousarray(split.label, np.int32).tobytes() + images.tobytes())
+        return digest.hexdigest()[:16]
 
 
 def number_of_classes(label: Int[np.ndarray, "n *attributes"], label_names: Sized) -> int:

@@ -39,7 +39,7 @@ def evaluate(
 
     Raises:
       FileNotFoundError: if Inception features are asked for and their weights are not there.
-      RunDirectoryError: if the run is going on.
+      RunDirectoryError: if the run is going on, or the data are not those that it had.
       StorageError: if a kept state is damaged; running the configuration again repairs it.
       ValueError: if there is no run, no finished round, or an argument makes no sense for it.
     """
@@ -51,7 +51,7 @@ def evaluate(
         for part in kept.begun(workdir / part for part in parts):
             evaluate(part, metrics, classifier, samples, every, features, data_dir, force)
         feed = feed_of(config, sources.load(**config.dataset))
-        with contextlib.closing(RunDirectory(workdir, stored)) as directory:
+        with contextlib.closing(RunDirectory(workdir, stored, feed.dataset.fingerprint)) as directory:
             combine(config, feed, directory)
         return
     config.metrics.names = tuple(metrics) or stored.metrics.names
@@ -66,7 +66,7 @@ def evaluate(
     objective = build.objective(config, dataset.image_shape, dataset.classes)
     measurer = measure.prepare(config, objective, dataset)
     assert measurer is not None
-    with contextlib.closing(RunDirectory(workdir, stored)), kept.opened(workdir) as store:
+    with contextlib.closing(RunDirectory(workdir, stored, dataset.fingerprint)), kept.opened(workdir) as store:
         phases = store.steps()
         if gone := sorted(set(range(max(phases))) - set(phases)):
             print(f"The states of rounds {gone[0]} to {gone[-1]} were not kept, so these are not measured.")

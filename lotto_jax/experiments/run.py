@@ -39,7 +39,7 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
             return
         experiment.check(config, build.objective(config, dataset.image_shape, dataset.classes), feed)
         prepared = [(part, _prepare(part, feed)) for part in experiments.parts_of(config)]  # before the first trains
-        with contextlib.closing(RunDirectory(root, config)) as directory:
+        with contextlib.closing(RunDirectory(root, config, dataset.fingerprint)) as directory:
             for part, (objective, metrics) in prepared:
                 _train(part, feed, root / part.experiment, given, objective, metrics)
                 combine(config, feed, directory)
@@ -106,6 +106,6 @@ def _train(
     metrics: measure.Measure | None,
 ) -> None:
     with contextlib.ExitStack() as closing:
-        directory = closing.enter_context(contextlib.closing(RunDirectory(workdir, config)))
+        directory = closing.enter_context(contextlib.closing(RunDirectory(workdir, config, feed.dataset.fingerprint)))
         made = Run(config, experiments.of(config), objective, feed, directory, preemption, metrics)
         closing.enter_context(contextlib.closing(made)).run()

@@ -30,11 +30,11 @@ class Progress(NamedTuple):
 class RunDirectory:
     """Owner of one run's files. Opening it takes its lock, for as long as the process lives."""
 
-    def __init__(self, path: Path, config: ConfigDict):
-        """Create or reopen `path` for `config`.
+    def __init__(self, path: Path, config: ConfigDict, data: str = ""):
+        """Create or reopen `path` for `config` and data of this fingerprint (see `Dataset`; empty: any).
 
         Raises:
-          RunDirectoryError: if another run has it open, or it holds a run of another configuration.
+          RunDirectoryError: if another run has it open, or it holds a run of another configuration or of other data.
         """
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
@@ -45,22 +45,28 @@ class RunDirectory:
             self._lock.close()
             raise RunDirectoryError(f"Another run is using {path}; wait for it or choose another --workdir.") from None
         try:
-            self._claim(config)
+            self._claim(config, data)
         except RunDirectoryError:
             self._lock.close()
             raise
 
-    def _claim(self, config: ConfigDict) -> None:
+    def _claim(self, config: ConfigDict, data: str) -> None:
         """Make the directory this configuration's, or check that it is."""
         stored = self.path / CONFIG
         values = configuration.as_dict(config)
         if stored.exists():
-            self._compare(json.loads(stored.read_text())["config"], values)
+            before = json.loads(stored.read_text())
+            self._compare(before["config"], values)
+            if data and before.get("data", data) != data:
+                raise RunDirectoryError(
+                    f"{self.path} holds a run on other images or labels than config.dataset.data_dir "
+                    f"({config.dataset.data_dir!r}) has now; choose another --workdir, or the data it was started with."
+                )
         elif any(p.name != LOCK and p.suffix != ".tmp" for p in self.path.iterdir()):
             raise RunDirectoryError(f"{self.path} holds other files but no run; choose an empty --workdir.")
         else:
             versions = {name: version(name) for name in VERSIONED}
-            content = {"config": values, "digest": configuration.digest(config), "versions": versions}
+            content = {"config": values, "digest": configuration.digest(config), "data": data, "versions": versions}
             write_atomically(stored, json.dumps(content, indent=2) + "\n")
 
     def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -92,7 +98,7 @@ class RunDirectory:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What config.json of a run holds: `config`, `digest` and `versions`.
+    """What config.json of a run holds: `config`, `digest`, `data` (its fingerprint) and `versions`.
 
     Raises:
       ValueError: if there is no run.

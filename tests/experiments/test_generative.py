@@ -65,7 +65,11 @@ def test_a_gan_that_breaks_down_is_marked_and_not_averaged(tmp_path):
     assert {r.value for r in results if r.metric == "collapsed"} == {1.0}
     points = summary.points(results, "discriminator_loss")
     assert all(p.values == () and p.collapsed == 2 for p in points)
-    assert "2 of 2 collapsed" in write(tmp_path / "run")
+    text = write(tmp_path / "run")
+    assert "2 of 2 collapsed" in text
+    sentence = "All tickets collapsed: discriminator_loss has no values to draw."
+    assert sentence in text and sentence in (tmp_path / "run" / "report.html").read_text()
+    assert not (tmp_path / "run" / "figures" / "discriminator_loss_against_sparsity.png").exists()  # no empty axes
     with open(tmp_path / "run" / "results.csv", newline="") as file:
         assert {row["metric"] for row in csv.DictReader(file)} >= {"collapsed", "discriminator_loss"}
 

@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from lotto_jax.data.dataset import Dataset, Split
 from lotto_jax.runs import curves, results
 from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
 from lotto_jax.runs.files import write_atomically
@@ -35,6 +37,19 @@ def test_the_data_may_have_moved(tmp_path):
     again = RunDirectory(tmp_path / "run", tiny.config(dataset__data_dir="/elsewhere"))
     assert again.path == tmp_path / "run"
     again.close()
+
+
+def test_other_data_are_refused_and_the_same_data_elsewhere_are_not(tmp_path):
+    def dataset(first):
+        image = np.arange(2 * 8 * 8, dtype=np.uint8).reshape(2, 8, 8, 1)
+        image[0, 0, 0, 0] = first
+        split = Split(image, np.zeros(2, np.int32))
+        return Dataset("folder", "", split, Split(image[:0], split.label[:0]), split, (), False)
+
+    RunDirectory(tmp_path / "run", tiny.config(), dataset(0).fingerprint).close()
+    RunDirectory(tmp_path / "run", tiny.config(dataset__data_dir="/moved"), dataset(0).fingerprint).close()
+    with pytest.raises(RunDirectoryError, match=r"other images or labels than config.dataset.data_dir \('/other'\)"):
+        RunDirectory(tmp_path / "run", tiny.config(dataset__data_dir="/other"), dataset(1).fingerprint)
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):

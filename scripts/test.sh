@@ -16,6 +16,7 @@ ensure_venv .venv dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-# Programs that run for a moment need no optimization, which is half of compiling; the comparisons have it.
-export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0"
+# Programs that run for a moment need no optimization and no MLIR, which are most of compiling on a CPU; the comparisons
+# with PyTorch have both.
+export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 exec .venv/bin/python -m pytest -n 2 --dist=loadscope --max-worker-restart=0 --ignore=tests/parity "$@"

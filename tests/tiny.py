@@ -28,10 +28,9 @@ def config(**fields) -> ConfigDict:
 
 
 def classifier(**fields) -> ConfigDict:
-    """A classifier of digits resized to 16x16, good enough to tell most of them."""
+    """A classifier of digits, good enough to tell most of them."""
     chosen = {
         "seeds": (0,),
-        "dataset__image_size": 16,
         "model": {"name": "resnet18", "width": 2},
         "objective": {"name": "classification", "flip": False, "shift": 1},
         "optimizer": {"name": "adam", "learning_rate": 1e-2},

@@ -8,7 +8,7 @@ from tests import tiny
 
 @pytest.fixture(scope="session")
 def classifier_dir(tmp_path_factory):
-    """The finished run of a classifier of digits resized to 16x16."""
+    """The finished run of a classifier of digits."""
     path = tmp_path_factory.mktemp("classifier") / "run"
     run(tiny.classifier(), path)
     return path

@@ -25,21 +25,21 @@ def test_a_classifier_is_trained_reported_and_loaded_with_the_accuracy_that_was_
     assert recorded.keys() == {"loss", "accuracy"} and recorded["accuracy"] > 0.5
     assert "accuracy" in (text := write(classifier_dir)) and "unfinished" not in text
     loaded = classifier.load(classifier_dir)
-    test = sources.load("digits", image_size=16).test
+    test = sources.load("digits").test
     variables = {"params": loaded.params, **loaded.model_state}
     apply = jax.jit(lambda variables, image: loaded.network.apply(variables, image, train=False))
     logits = apply(variables, jnp.asarray(test.image, jnp.float32) / 255)
     assert np.mean(np.argmax(logits, axis=1) == test.label) == pytest.approx(recorded["accuracy"], abs=0.005)
-    assert loaded.network.classes == 10 and loaded.image_shape == (16, 16, 1) and loaded.dataset == "digits"
+    assert loaded.network.classes == 10 and loaded.image_shape == (8, 8, 1) and loaded.dataset == "digits"
     assert loaded.identifier == classifier.load(classifier_dir).identifier
     assert loaded.identifier.startswith("resnet18-")
 
 
 def test_a_classifier_of_other_images_is_one_sentence(classifier_dir):
     loaded = classifier.load(classifier_dir)
-    loaded.check("digits", (16, 16, 1))
-    for dataset, shape in (("mnist", (16, 16, 1)), ("digits", (8, 8, 1)), ("digits", (16, 16, 3))):
-        wanted = f"digits images of 16x16x1, but this run has {dataset} images of {'x'.join(map(str, shape))}"
+    loaded.check("digits", (8, 8, 1))
+    for dataset, shape in (("mnist", (8, 8, 1)), ("digits", (16, 16, 1)), ("digits", (8, 8, 3))):
+        wanted = f"digits images of 8x8x1, but this run has {dataset} images of {'x'.join(map(str, shape))}"
         with pytest.raises(ValueError, match=wanted):
             loaded.check(dataset, shape)
 

@@ -1,4 +1,4 @@
-"""Early-bird tickets of a small DCGAN and autoencoder on digits resized to 16x16."""
+"""Early-bird tickets of a small DCGAN and autoencoder on digits of 8x8."""
 
 import contextlib
 import shutil
@@ -42,7 +42,6 @@ def config(**fields):
     return tiny.config(
         experiment="early_bird",
         seeds=(0,),
-        dataset__image_size=16,
         dataset__train_examples=128,
         train__batch_size=31,  # odd: on one device, where tiny things compile fastest
         train__epochs=4,
@@ -65,7 +64,7 @@ def test_the_ticket_is_found_smaller_and_cheaper(done):
     dense, *tickets = (table(done, arm) for arm in config().early_bird.arms)
     for ticket in tickets:
         assert ticket["found_step"] == 6
-        assert ticket["weights"] < 0.4 * dense["weights"]
+        assert dense["weights"] / 4 < ticket["weights"] < dense["weights"] / 2  # one axis or both lose half
         assert ticket["training_seconds"] > 0 and np.isfinite(list(ticket.values())).all()
         # Ten of sixteen steps at less than half the cost.
         assert 6 / 16 * dense["flops"] < ticket["flops"] < 11 / 16 * dense["flops"]

@@ -33,7 +33,6 @@ FRECHET = f"fd_resnet18_{SAMPLES}"
 
 def vae(**fields):
     chosen = {
-        "dataset__image_size": 16,
         "dataset__train_examples": 128,
         "model": {"name": "vae", "latent": 4, "width": 2},
         "objective": {"name": "elbo", "beta": 4.0},
@@ -46,7 +45,7 @@ def vae(**fields):
 
 
 def autoencoder(**fields):
-    return tiny.config(dataset__image_size=16, dataset__train_examples=128, train__batch_size=31, **fields)
+    return tiny.config(dataset__train_examples=128, train__batch_size=31, **fields)
 
 
 def gan(**fields):
@@ -77,6 +76,10 @@ def evaluated(plain, classifier_dir, tmp_path_factory):
     shutil.copytree(plain, path)
     evaluate(path, NAMES, classifier_dir, SAMPLES)
     return path
+
+
+def resized(**fields):
+    return tiny.config(dataset__image_size=16, **fields)
 
 
 def content(path):
@@ -120,7 +123,7 @@ def test_values_are_those_of_an_independent_computation(evaluated, classifier_di
         return judge.network.apply(variables, jnp.asarray(image, jnp.float32) / 255, method="features")
 
     key = jax.random.key(1)
-    like = Batch(jnp.zeros((measure.BATCH, 16, 16, 1), jnp.uint8), jnp.zeros(measure.BATCH, jnp.int32))
+    like = Batch(jnp.zeros((measure.BATCH, 8, 8, 1), jnp.uint8), jnp.zeros(measure.BATCH, jnp.int32))
     sample = jax.jit(objective.sample)
     parts = [np.asarray(sample(params, state, like, streams.key(key, streams.Stream.SAMPLES, n))) for n in (0, 1)]
     samples = np.round(255 * np.concatenate(parts)[:SAMPLES]).astype(np.uint8)
@@ -229,7 +232,7 @@ def test_samples_of_a_gan_that_broke_down_are_measured_and_left_out(classifier_d
 
 def _thumbnail(params, images):
     """Features of a stand-in for Inception: four pixels, mixed."""
-    four = images[:, ::8, ::8].reshape(images.shape[0], -1) @ params
+    four = images[:, ::4, ::4].reshape(images.shape[0], -1) @ params
     return {"2048": four, "logits_unbiased": four / 64}
 
 
@@ -271,7 +274,7 @@ def test_too_few_samples_are_warned_of(plain, classifier_dir, tmp_path):
         (vae, ("fid",), {}, "No Inception weights at .*lotto-jax weights"),
         (vae, ("accuracy",), {"samples": 9}, "config.metrics.samples is 9; it must be at least 10"),
         (vae, ("accuracy",), {"features": "vgg"}, "takes one of auto, inception, classifier"),
-        (tiny.config, ("accuracy",), {}, "digits images of 16x16x1, but this run has digits images of 8x8x1"),
+        (resized, ("accuracy",), {}, "digits images of 8x8x1, but this run has digits images of 16x16x1"),
     ],
 )
 def test_a_metric_that_makes_no_sense_is_one_sentence(tmp_path, classifier_dir, config, names, fields, message):

@@ -18,7 +18,8 @@ CONFIG = Path(__file__).with_name("interrupted_config.py")
 def start(workdir):
     """The command line in a process of its own. Chunks of 10 steps or more, a save after each."""
     command = "from lotto_jax.cli import main; main()"
-    environment = {**os.environ, "XLA_FLAGS": "--xla_backend_optimization_level=0"}  # compiles in half the time
+    one_device = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "")
+    environment = {**os.environ, "XLA_FLAGS": one_device}
     return subprocess.Popen(
         [sys.executable, "-c", command, "run", f"--config={CONFIG}", f"--workdir={workdir}"],
         cwd=Path(__file__).parents[2],

@@ -1,4 +1,4 @@
-"""Table 2 of a small autoencoder on digits resized to 16x16: its parts, what they cost, and metrics added later."""
+"""Table 2 of a small autoencoder on digits of 8x8: its parts, what they cost, and metrics added later."""
 
 import contextlib
 import csv
@@ -30,7 +30,6 @@ def config(**fields):
     return tiny.config(
         experiment="table2",
         seeds=(0,),
-        dataset__image_size=16,
         dataset__train_examples=128,
         train__batch_size=31,
         train__epochs=4,
@@ -61,7 +60,7 @@ def test_costs_are_those_of_all_trainings_that_a_ticket_needs(done):
     for number in (1, 2):
         trainings = steps + number * (steps - rewind)
         ratio = value(results, "winning", "flops", number) / (dense * trainings / steps)
-        assert 1 < ratio < 1.001  # the rest is the pruning
+        assert 1 < ratio < 1.002  # the rest is the pruning, of a network whose maps are small
         assert value(results, "snip", "flops", number) == pytest.approx(dense * (1 + 1 / steps), rel=0.02)
     weights = value(results, "dense", "weights")
     assert value(results, "winning", "weights", 2) == weights == value(results, "dense", "nonzero_weights")

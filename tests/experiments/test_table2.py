@@ -64,7 +64,7 @@ def test_costs_are_those_of_all_trainings_that_a_ticket_needs(done):
         assert value(results, "snip", "flops", number) == pytest.approx(dense * (1 + 1 / steps), rel=0.02)
     weights = value(results, "dense", "weights")
     assert value(results, "winning", "weights", 2) == weights == value(results, "dense", "nonzero_weights")
-    assert 1 / 4 < value(results, "winning", "nonzero_weights", 2) / weights < 0.3  # biases and norms stay
+    assert 1 / 4 < value(results, "winning", "nonzero_weights", 2) / weights < 1 / 3  # biases and norms stay
     assert value(results, "early_bird", "weights") < 0.6 * weights
     assert value(results, "early_bird", "flops") < 0.9 * dense
     assert value(results, "winning", "training_seconds", 2) > value(results, "winning", "training_seconds", 1) > 0

@@ -51,7 +51,7 @@ too), 2 a wrong command line.
 """
 
 
-HINT = "lotto_jax/config.py lists the fields; those of model, objective and optimizer have to be in the file first."
+HINT = "lotto_jax/config.py lists the fields; fields of model, objective and optimizer have to be in the file first."
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
@@ -123,9 +123,10 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
             hint = f"did you mean config.{close[0]}?" if close else HINT
             raise ValueError(f"config.{field} is not a field of {file}; {hint}")
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
+    arguments = ["lotto-jax", f"--config={path}", *overrides]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
-        values(["lotto-jax", f"--config={path}", *overrides])
+        values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"The configuration cannot be set up: {str(error).strip().splitlines()[-1]}") from error
     return values.config
@@ -134,7 +135,7 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
 def _get_config(file: str, variant: str) -> "ConfigDict":
     """What `get_config` of a file returns. Its directory, the one above and the current one can be imported from."""
     if not Path(file).is_file():
-        raise ValueError(f"There is no configuration file {file!r}; those of the project are in configs/.")
+        raise ValueError(f"There is no configuration file {file!r}; the project has its own in configs/.")
     place = Path(file).resolve().parent
     sys.path[:0] = [p for p in dict.fromkeys((os.getcwd(), str(place), str(place.parent))) if p not in sys.path]
     try:

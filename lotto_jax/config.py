@@ -67,7 +67,7 @@ def default() -> ConfigDict:
     config.evaluation.batch_size = 500
     config.evaluation.images = 8  # per ticket in the image grids
 
-    config.metrics = ConfigDict()  # beside the objective's own; `lotto-jax evaluate` adds them to a run later
+    config.metrics = ConfigDict()  # more than the objective's own; `lotto-jax evaluate` adds them to a run later
     config.metrics.names = ()  # keys of lotto_jax.metrics.METRICS, or "package.module:attribute" of your own
     config.metrics.features = "auto"  # of all but accuracy: inception, classifier; auto: what there is
     config.metrics.classifier = ""  # run directory of a classifier of the same images (configs/resnet18_*.py)

@@ -5,7 +5,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -61,6 +61,18 @@ def resolve(name: str, field: str) -> Any:
         place = getattr(module, "__file__", None) or "built in"
         raise ValueError(f"{field} is {name!r}, but the module {module_name} ({place}) has no {attribute}; {remedy}")
     return getattr(module, attribute)
+
+
+def places(values: Iterable[Any]) -> list[str]:
+    """The directories in which the modules of all references among `values` were found."""
+    found = set()
+    for value in values:
+        for name in value if isinstance(value, list | tuple) else [value]:
+            package = sys.modules.get(name.partition(":")[0].partition(".")[0]) if isinstance(name, str) else None
+            if package is not None and is_reference(name) and (file := getattr(package, "__file__", None)):
+                place = os.path.dirname(os.path.abspath(file))
+                found.add(os.path.dirname(place) if hasattr(package, "__path__") else place)
+    return sorted(found)
 
 
 def _cause(module_name: str, error: Exception) -> str:

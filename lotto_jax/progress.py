@@ -28,7 +28,8 @@ def bar(**settings: Any) -> tqdm:
     """A tqdm bar with `settings`, on stderr."""
     if sys.stderr.isatty():
         return tqdm(dynamic_ncols=True, **settings)
-    return tqdm(**{"mininterval": EVERY_SECONDS, "maxinterval": EVERY_SECONDS, "file": _Lines(sys.stderr), **settings})
+    lines = {"mininterval": EVERY_SECONDS, "maxinterval": EVERY_SECONDS, "file": _Lines(sys.stderr)}
+    return tqdm(**settings | lines)
 
 
 def say(text: str) -> None:

@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from lotto_jax.pruning import masks
+from lotto_jax.pruning import channels, masks
 from lotto_jax.runs import directory as directories
 from lotto_jax.runs import kept, tickets
 from lotto_jax.runs.files import write_atomically
@@ -116,11 +116,13 @@ def export(workdir: str | Path, name: str, path: str | Path) -> None:
     params, model_state = _flat(own["params"]), own["model_state"]
     model_state = {key: value for key, value in model_state.items() if key != detection.COLLECTION}
     mask = {leaf: _unpacked(bits, params[leaf].shape) for leaf, bits in packed.items()}
+    if provenance["unit"] == "channels":  # a masked channel loses its shift too
+        mask = {leaf: np.asarray(keep) for leaf, keep in channels.masked_leaves(params, dict(mask)).items()}
     tensors = {f"params/{leaf}": array for leaf, array in params.items()}
     tensors |= {f"model_state/{leaf}": array for leaf, array in _flat(model_state).items()}
     tensors |= {f"mask/{leaf}": array for leaf, array in mask.items()}
     provenance = {"model": config.model.to_dict(), "dataset": config.dataset.name, **provenance}
-    contiguous = {key: np.ascontiguousarray(array) for key, array in tensors.items()}
+    contiguous = {key: np.require(array, requirements="C") for key, array in tensors.items()}
     write_atomically(Path(path), save(contiguous, metadata={"provenance": json.dumps(provenance)}))
 
 

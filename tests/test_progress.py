@@ -33,3 +33,4 @@ def test_a_terminal_shows_one_bar_that_moves():
 def test_a_pipe_gets_whole_lines():
     shown = subprocess.run([sys.executable, "-c", PROGRAM], stderr=subprocess.PIPE, check=True, timeout=60).stderr
     assert b"\r" not in shown and shown.endswith(b"\n") and b"3/3" in shown.splitlines()[-1]
+    assert len(shown.splitlines()) <= 2  # not one for every update

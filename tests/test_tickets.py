@@ -122,3 +122,6 @@ def test_a_new_directory_runs_as_it_is_and_can_be_evaluated(tmp_path):
     rows = read_results(tmp_path / "run")
     assert {r.metric for r in rows} == {"reconstruction_loss", "psnr"}
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["psnr"]["better"] == "higher"
+    before = (tmp_path / "run" / "results.csv").read_bytes()
+    assert "psnr" in lotto_jax("evaluate", "--workdir=run", "--force")  # finds the metric where the run found it
+    assert sorted((tmp_path / "run" / "results.csv").read_bytes().split()) == sorted(before.split())

@@ -54,7 +54,7 @@ class ArrayFile:
         """Add entries of the leading axis, cast to the array's dtype.
 
         Raises:
-          ValueError: if the trailing axes differ from those of the array.
+          ValueError: if the trailing axes differ from the array's.
         """
         if block.shape[1:] != self.shape[1:]:
             raise ValueError(f"An array of shape {self.shape} takes no block of shape {block.shape}.")

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from lotto_jax import progress
 from lotto_jax.data import cache
 from lotto_jax.data.ahead import ahead
 
@@ -69,15 +70,16 @@ def write(
       decode: images and labels of a range of examples; called by threads.
       title: of the progress bar.
     """
-    from tqdm import tqdm
-
     image = entry.array(f"{split}_image", (n, *image_shape), np.uint8)
     label = entry.array(f"{split}_label", (n, *label_shape), np.int32)
     block = max(1, min(BLOCK, BLOCK_BYTES // int(np.prod(image_shape))))
     blocks = (range(start, min(start + block, n)) for start in range(0, n, block))
     workers = threads()
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=n, desc=f"Decoding {title} (once)", unit="image") as progress:
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        progress.bar(total=n, desc=f"Decoding {title} (once)", unit="image") as bar,
+    ):
         for images, labels in ahead(pool, decode, blocks, depth=2 * workers):
             image.append(images)
             label.append(labels)
-            progress.update(len(images))
+            bar.update(len(images))

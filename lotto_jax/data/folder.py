@@ -1,6 +1,6 @@
 """A directory of images, found recursively and decoded once into the cache.
 
-Images: the files whose names end like those of `SUFFIXES`, in any case, sorted by relative path; hidden files and
+Images: the files whose names end in one of `SUFFIXES`, in any case, sorted by relative path; hidden files and
 folders, whose names begin with a dot, are skipped, and links to folders are followed. All become grayscale if every
 image is (modes 1, L, LA and I;16 of Pillow), and RGB otherwise. Transparent pixels are laid over white, 16 bits are
 reduced to the upper 8, photographs are turned upright as their EXIF orientation says, and animations give their first
@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import ExifTags, Image, ImageOps
 
+from lotto_jax import progress
 from lotto_jax.data import cache, decoding, pixels
 from lotto_jax.data.ahead import ahead
 from lotto_jax.data.dataset import SPLITS
@@ -112,7 +113,7 @@ def _list(data_dir: str) -> Listing:
         )
     else:
         inside = paths = _divide(found)
-    # Class of every image; the empty one is that of images beside the class folders.
+    # Class of every image; the empty one has the images outside of the class folders.
     classes = {split: [p.split("/")[0] if "/" in p else "" for p in inside[split]] for split in paths}
     label_names = sorted(set(itertools.chain(*classes.values())))
     if label_names == [""]:
@@ -120,7 +121,7 @@ def _list(data_dir: str) -> Listing:
     if "" in label_names:
         stray = next(paths[split][classes[split].index("")] for split in paths if "" in classes[split])
         raise ValueError(
-            f"config.dataset.data_dir is {data_dir!r}, where {stray} lies beside folders of images, which stand for "
+            f"config.dataset.data_dir is {data_dir!r}, where {stray} lies next to folders of images, which stand for "
             "classes; move it into one of them, or all images out of them."
         )
     number = {label: i for i, label in enumerate(label_names)}
@@ -194,17 +195,15 @@ def _header(path: Path) -> tuple[tuple[int, int], bool]:
 
 
 def _image_shape(listing: Listing, image_size: int) -> tuple[int, int, int]:
-    from tqdm import tqdm
-
     paths = [listing.root / path for path in itertools.chain(*listing.paths.values())]
     size, channels = (image_size, image_size) if image_size else None, 1
     with (
         ThreadPoolExecutor(decoding.threads()) as pool,
-        tqdm(total=len(paths), desc=f"Headers of {listing.root.name}", unit="image", delay=1) as progress,
+        progress.bar(total=len(paths), desc=f"Headers of {listing.root.name}", unit="image", delay=1) as bar,
         contextlib.closing(ahead(pool, _header, paths, HEADERS_AHEAD)) as headers,
     ):
         for stored, gray in headers:
-            progress.update()
+            bar.update()
             channels = 1 if channels == 1 and gray else 3
             if image_size and channels == 3:
                 break

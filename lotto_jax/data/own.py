@@ -1,6 +1,6 @@
 """A function of the user's own that gives the data: `config.dataset.name` is `"package.module:function"`.
 
-It is called with those of `data_dir` and `image_size` that it has parameters for, and returns a `Dataset`, or a dict:
+It is called with `data_dir` and `image_size`, as far as it has parameters for them, and returns a `Dataset`, or a dict:
 
     {"train_image": uint8 [n, height, width, channels], "test_image": ...,  # and "validation_image", if there are any
      "train_label": int [n] or [n, attributes], "test_label": ...,          # for all splits, or for none: all 0

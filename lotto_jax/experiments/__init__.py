@@ -26,7 +26,13 @@ def of(config: ConfigDict) -> Experiment:
     Raises:
       ValueError: if there is none.
     """
-    return names.choose(config.experiment, EXPERIMENTS, "config.experiment")
+    found = names.choose(config.experiment, EXPERIMENTS, "config.experiment")
+    if not isinstance(found, Experiment):
+        raise ValueError(
+            f"config.experiment is {config.experiment!r}, which is a {type(found).__name__}; it takes a "
+            "lotto_jax.experiments.protocol.Experiment."
+        )
+    return found
 
 
 def parts_of(config: ConfigDict) -> list[ConfigDict]:

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -77,23 +77,36 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
     return inspect.signature(function).parameters
 
 
-def _check_type(field: str, value: Any, default: Any) -> None:
-    """Raise ValueError unless `value` is of the kind that an argument with this default takes."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, bool | str):
-        fits, wanted = isinstance(value, type(default)), f"a {type(default).__name__}"
-    elif isinstance(default, int):
-        least = min(default, 1)
+def _check_type(field: str, value: Any, parameter: inspect.Parameter) -> None:
+    """Raise ValueError unless `value` is of the kind that an argument takes: as its default is, or its annotation says.
+
+    Other kinds than numbers, strings and booleans are left to the function itself.
+    """
+    default, number = parameter.default, isinstance(value, int | float) and not isinstance(value, bool)
+    simple = isinstance(default, bool | str | int | float)
+    kind = type(default).__name__ if simple else getattr(parameter.annotation, "__name__", str(parameter.annotation))
+    kind, _, optional = kind.partition(" | ")
+    least = min(default, 1) if simple and kind == "int" else 1
+    if value is None and (optional == "None" or default is None):
+        return
+    if kind in ("bool", "str"):
+        fits, wanted = type(value).__name__ == kind, f"a {kind}"
+    elif kind == "int":
         fits = isinstance(value, int) and number and value >= least
         wanted = "a positive integer" if least else "an integer of at least 0"
     else:
-        fits, wanted = number or (value is None and default is None), "a number"
+        fits, wanted = number or kind != "float", "a number"
     if not fits:
         raise ValueError(f"{field} is {value!r}; it takes {wanted}.")
 
 
-def _fields(section: str, config: ConfigDict, *functions: Callable[..., Any]) -> dict[str, Any]:
-    """The fields that a section sets, each checked to be an argument of one of `functions`."""
+def _fields(
+    section: str, config: ConfigDict, *functions: Callable[..., Any], elsewhere: Collection[str] = ()
+) -> dict[str, Any]:
+    """The fields that a section sets, each checked to be an argument of one of `functions`.
+
+    Arguments without a default have to be there, or `elsewhere`.
+    """
     fields = {key: value for key, value in config.items() if key != "name"}
     accepted = {key: p for f in functions for key, p in _parameters(f).items() if key not in GIVEN}
     for key, value in fields.items():
@@ -102,11 +115,39 @@ def _fields(section: str, config: ConfigDict, *functions: Callable[..., Any]) ->
                 f"config.{section}.{key} is not a field of {config.get('name', 'the objective')!r}; "
                 f"it takes {', '.join(sorted(accepted)) or 'none'}."
             )
-        _check_type(f"config.{section}.{key}", value, accepted[key].default)
+        _check_type(f"config.{section}.{key}", value, accepted[key])
     for key, parameter in accepted.items():
-        if parameter.default is parameter.empty and key not in fields:
+        if parameter.default is parameter.empty and key not in {*fields, *elsewhere}:
             raise ValueError(f"config.{section}.{key} is missing; {config.get('name', 'the objective')!r} needs it.")
     return fields
+
+
+def _own(
+    config: ConfigDict,
+    function: Callable[..., Objective],
+    precision: str,
+    image_shape: tuple[int, int, int],
+    classes: int | None,
+    optimizer: optax.GradientTransformation,
+) -> Objective:
+    """What a function of the user's own makes of the sections model and objective, and of the data."""
+    given = {"image_shape": image_shape, "classes": classes, "optimizer": optimizer}
+    if precision != "float32" and ("dtype" not in _parameters(function) or precision == "float8"):
+        raise ValueError(
+            f"config.precision is {precision!r}, but {config.model.name} has no parameter dtype for it; add one, or "
+            "set config.precision to float32."
+        )
+    if "dtype" in _parameters(function):
+        given["dtype"] = jnp.dtype(precision)
+    own = {key: value for key, value in given.items() if key in _parameters(function)}
+    own |= _fields("model", config.model, function, elsewhere=config.objective)
+    made = function(**own, **_fields("objective", config.objective, function, elsewhere=config.model))
+    if not isinstance(made, Objective):
+        raise ValueError(
+            f"config.model.name is {config.model.name!r}, which returns a {type(made).__name__}; it has to return a "
+            "lotto_jax.objectives.state.Objective."
+        )
+    return made
 
 
 def objective(
@@ -145,9 +186,7 @@ def objective(
         return detection.slimmed(made, slimming) if slimming else made
 
     if not isinstance(network, Network):
-        given = {"image_shape": image_shape, "classes": classes, "optimizer": optimizer(1)}
-        own = {key: value for key, value in given.items() if key in _parameters(network)}
-        return network(**own, **_fields("model", config.model, network), **config.objective)
+        return _own(config, network, precision or config.precision, image_shape, classes, optimizer(1))
     name = config.objective.get("name", network.objective)
     if name != network.objective:
         raise ValueError(

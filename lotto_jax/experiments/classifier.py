@@ -59,7 +59,7 @@ def load(workdir: str | Path) -> Classifier:
     """
     workdir = Path(workdir)
     train = "train one with `lotto-jax run`, for instance of configs/resnet18_cifar10.py"
-    if not (workdir / "config.json").is_file():
+    if not (workdir / directories.CONFIG).is_file():
         raise ValueError(f"There is no classifier in {workdir}; {train}.")
     config = directories.config_of(workdir)
     if config.model.name != "resnet18":

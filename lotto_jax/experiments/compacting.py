@@ -10,7 +10,7 @@ from lotto_jax.pruning import channels, compaction
 
 
 def of_any_width(objective: Objective) -> Objective:
-    """The objective whose functions also take compacted states; its `init` makes those of full width."""
+    """The objective whose functions also take compacted states; its `init` makes states of full width."""
     return objective.wrapped(compacted.following)
 
 
@@ -41,7 +41,7 @@ def compact(
 
     small = pruning.compact(fn, variables, mask, batch, state.key, round_to=round_to)
     params, model_state = small.variables["params"], {k: v for k, v in small.variables.items() if k != "params"}
-    # Moments start at zeros whatever the params are, so those of a full network slice to those of the smaller one.
+    # Moments start at zeros whatever the params are, so a full network's are sliced to a smaller network's.
     opt_state = fresh_optimizer(objective, state.key) if fresh else state.opt_state
     return TrainState(params, model_state, small.shrink(opt_state), state.step, state.key), small
 

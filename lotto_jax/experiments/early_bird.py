@@ -5,7 +5,7 @@ mask has settled, the state of that step is kept. Every later phase trains one t
 from the state that was kept, and trains what is left on to the last step. If no mask settles within `search_share` of
 training, the ticket is the last mask there, and its row `found_step` is -1.
 
-The costs of a ticket are those of the dense steps up to where it was found, of the looks, and of its own steps.
+The costs of a ticket are the costs of the dense steps up to where it was found, of the looks, and of its own steps.
 """
 
 from __future__ import annotations

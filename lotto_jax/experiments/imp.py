@@ -1,8 +1,8 @@
 """Iterative magnitude pruning with rewinding (section 3.1): the search for winning tickets and its controls.
 
 The dense phase keeps the state of every seed at the rewind step, the snapshot. Round r prunes the winning tickets that
-round r - 1 trained by `fraction`, starts them from the snapshot again, and trains them beside the control arms. A last
-phase trains the one-shot tickets.
+round r - 1 trained by `fraction`, starts them from the snapshot again, and trains them together with the control arms.
+A last phase trains the one-shot tickets.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
 
 
 def _winning(run: Run, number: int, pruned: str) -> pruning.Mask:
-    """The mask of the winning tickets of a round: those of the round before, or the dense networks, pruned further."""
+    """The mask of the winning tickets of a round: what the phase before trained, pruned further."""
     before: Finished = run.finished(number - 1)
     params, mask = before.params, run.ones(pruned)
     if number > 1:

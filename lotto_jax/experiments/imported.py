@@ -9,7 +9,7 @@ from lotto_jax import tickets
 from lotto_jax.data import sources
 from lotto_jax.experiments import build
 from lotto_jax.runs import directory as directories
-from lotto_jax.runs.tickets import TICKETS
+from lotto_jax.runs.tickets import IMPORTED, TICKETS
 
 
 def import_ticket(workdir: str | Path, path: str | Path) -> Path:
@@ -26,7 +26,7 @@ def import_ticket(workdir: str | Path, path: str | Path) -> Path:
     classes = sources.classes(data.name, data.data_dir, data.image_size)
     objective = build.objective(config, shape, classes)
     tickets.load(path, jax.eval_shape(objective.init, jax.random.key(0)).params)
-    target = workdir / TICKETS / "imported" / path.name
+    target = workdir / TICKETS / IMPORTED / path.name
     if target.exists():
         raise ValueError(f"There is a {target} already; rename the file to import.")
     target.parent.mkdir(parents=True, exist_ok=True)

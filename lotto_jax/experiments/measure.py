@@ -1,8 +1,8 @@
 """Metrics of tickets that need another network: accuracy of reconstructions, distances between samples and data.
 
-A run measures its kept states at the end of every phase, `lotto-jax evaluate` those of a run that exists; both go
-through `Measure`, which computes what `metrics.registry` says. Images are made, rounded to 8 bits and looked at on the
-device, a batch at a time. All tickets of a seed draw the same noise, the same in every run.
+A run measures the states it keeps at the end of every phase, `lotto-jax evaluate` the kept states of a run that exists.
+Both go through `Measure`, which computes what `metrics.registry` says. Images are made, rounded to 8 bits and looked at
+on the device, a batch at a time. All tickets of a seed draw the same noise, the same in every run.
 """
 
 import functools
@@ -18,11 +18,11 @@ from ml_collections import ConfigDict
 
 from lotto_jax import progress
 from lotto_jax.data.sources import Dataset, Split
-from lotto_jax.experiments import classifier, compacting
+from lotto_jax.experiments import classifier, compacting, costs
 from lotto_jax.metrics import extractors, frechet, registry, weights
 from lotto_jax.metrics.fid import reference_statistics, warn_bias
 from lotto_jax.metrics.images import to_uint8
-from lotto_jax.metrics.registry import BY_EXTRACTOR, KID_IMAGES, OF_SAMPLES, Metric
+from lotto_jax.metrics.registry import BY_EXTRACTOR, OF_SAMPLES, Metric
 from lotto_jax.objectives.state import Batch, Images, Objective
 from lotto_jax.runs import kept, provenance, results
 from lotto_jax.training import checkpoints, streams
@@ -54,10 +54,11 @@ def check(config: ConfigDict, objective: Objective) -> list[Metric]:
             raise ValueError(f"config.metrics.names holds {entry!r}, but {model} draws no samples; leave it out.")
     if len(set(entries)) != len(entries):
         raise ValueError(f"config.metrics.names is {tuple(entries)}; every entry may be there once.")
-    if "kid" in entries and samples < KID_IMAGES:
-        raise ValueError(
-            f"config.metrics.samples is {samples}, but kid draws subsets of {KID_IMAGES} images; raise it to that."
-        )
+    for metric in asked:
+        if samples < metric.least:
+            raise ValueError(
+                f"config.metrics.samples is {samples}, but {metric.name} needs {metric.least} images; raise it to that."
+            )
     return asked
 
 
@@ -77,11 +78,12 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
     metrics = check(config, objective)
     if not metrics:
         return None
-    if "kid" in config.metrics.names and len(dataset.train.label) < KID_IMAGES:
-        raise ValueError(
-            f"config.metrics.names holds 'kid', which draws subsets of {KID_IMAGES} images, but there are only "
-            f"{len(dataset.train.label)} training images; leave it out."
-        )
+    for metric in metrics:
+        if len(dataset.train.label) < metric.least:
+            raise ValueError(
+                f"config.metrics.names holds {metric.name!r}, which needs {metric.least} images, but there are only "
+                f"{len(dataset.train.label)} training images; leave it out."
+            )
     chosen = config.metrics.features
     fallen_back = chosen == "auto" and not weights.default_path().is_file()
     if chosen == "auto":
@@ -90,22 +92,25 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
     judge = None
     if "classifier" in extractor_of or any("classify" in metric.needs for metric in metrics):
         judge = _classifier(config, dataset, fallen_back and "classifier" in extractor_of)
-    if dataset.train.label.ndim > 1 and any(
-        "logits" in metric.needs and extractor == "classifier"
-        for metric, extractor in zip(metrics, extractor_of, strict=True)
-    ):
-        raise ValueError(
-            f"config.metrics.names holds 'inception_score', but the classifier of {dataset.name} tells attributes, not "
-            "classes, and there are no Inception weights in use; leave it out."
-        )
+    for metric, extractor in zip(metrics, extractor_of, strict=True):
+        if dataset.train.label.ndim > 1 and "logits" in metric.needs and extractor == "classifier":
+            raise ValueError(
+                f"config.metrics.names holds {metric.name!r}, but the classifier of {dataset.name} tells attributes, "
+                "not classes, and there are no Inception weights in use; leave it out."
+            )
     inception = extractors.inception() if "inception" in extractor_of else None
     found = {"inception": inception, "classifier": judge.extractor if judge else None, "": None}
     samples = count_label(config.metrics.samples)
     asked: dict[tuple[str, ...], Asked] = {}
     for metric, name in zip(metrics, extractor_of, strict=True):
-        for own in (metric, *(registry.ALONG[other] for other in metric.along)):
+        for own in (metric, *metric.along):
             extractor = found[name]
             columns = own.column_names(extractor.name if extractor else "", samples)
+            if taken := sorted(set(columns) & (dict(objective.better).keys() | costs.BETTER.keys())):
+                raise ValueError(
+                    f"config.metrics.names holds {own.name!r}, whose column {taken[0]!r} a run has already; give the "
+                    "Metric another name."
+                )
             asked.setdefault(columns, Asked(own, extractor, columns))
     return Measure(config, compacting.of_any_width(objective), dataset, judge, list(asked.values()))
 
@@ -145,7 +150,7 @@ class Measure:
         self.columns = tuple(self.entries)
 
     def _entry(self, asked: Asked) -> dict[str, Any]:
-        """What the numbers of a metric depend on beside the tickets, and which are better."""
+        """What the numbers of a metric depend on apart from the tickets, and which are better."""
         metric, extractor = asked.metric, asked.extractor
         needs = set(metric.needs)
         entry: dict[str, Any] = {"better": metric.better}
@@ -280,7 +285,7 @@ class Given:
         needs: Collection[str],
         make: Callable[..., Array],
     ):
-        """`needs` are those of all its metrics, so that the extractor looks at the samples once."""
+        """`needs` are the needs of all its metrics, so that the extractor looks at the samples once."""
         self._measure, self._extractor, self._needs, self._make = measure, extractor, needs, make
         self.originals, self.labels = measure.held_out
 

@@ -37,7 +37,8 @@ def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
     """Raise ValueError on the first field of `config.imp` that makes no sense."""
     if not config.imp.one_shot_sparsities:
         raise ValueError("config.imp.one_shot_sparsities is empty; it takes the sparsities to prune to, as (0.5, 0.9).")
-    selections.check_pruned(config, objective)
+    if len(config.imp.pruned) != 1:
+        raise ValueError(f"config.imp.pruned is {tuple(config.imp.pruned)}; one-shot tickets take one choice.")
     check_sparsities(config, objective)
     selections.check_rewind(config, feed.steps)
 
@@ -57,7 +58,7 @@ def masks_of(run: Run, trained: Trained) -> Record:
     return Record(masks=found)
 
 
-def phase(run: Run) -> list[Phase]:
+def phase(run: Run, drawn: bool = False) -> list[Phase]:
     """The tickets of `config.imp.one_shot_sparsities`, in the first entry of `config.imp.pruned`, if there are any."""
     imp = run.config.imp
     if not imp.one_shot_sparsities:
@@ -72,12 +73,12 @@ def phase(run: Run) -> list[Phase]:
         return Start(run.objective, run.placement, body=join(*parts), join=imp.rewind_step)
 
     work = len(run.seeds) * len(imp.one_shot_sparsities) * (run.steps - imp.rewind_step)
-    return [Phase("one-shot tickets", start, work, lambda trained: masks_of(run, trained))]
+    return [Phase("one-shot tickets", start, work, lambda trained: masks_of(run, trained), drawn=drawn)]
 
 
 EXPERIMENT = Experiment(
     check,
-    phases=lambda run: [dense.phase(run, [run.config.imp.rewind_step]), *phase(run)],
-    figures=(sections.metrics, sections.curves),
+    phases=lambda run: [dense.phase(run, [run.config.imp.rewind_step]), *phase(run, drawn=True)],
+    figures=(sections.metrics, sections.curves, sections.pictures),
     reads=("imp.one_shot_sparsities", "imp.pruned", "imp.rewind_step"),
 )

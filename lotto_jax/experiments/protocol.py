@@ -48,7 +48,7 @@ class Start(NamedTuple):
       objective: of its networks.
       placement: where the tickets lie.
       head: tickets at step 0, trained alone up to `join`.
-      body: tickets at step `join`, where the head joins them: those of the body come first then.
+      body: tickets at step `join`, where the head joins them, behind the body.
       join: the step.
       looks: steps at which `look` is called.
       look: `(step, states) -> stop`, with the states of all tickets that train then; True ends the phase there.
@@ -87,7 +87,7 @@ class Trained(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What a phase adds to the run directory beside the objective's metrics.
+    """What a phase adds to the run directory, apart from the objective's metrics.
 
     Attributes:
       rows: for every ticket, further values by metric.
@@ -133,7 +133,7 @@ class Experiment(NamedTuple):
       reads: the fields of `config.imp` and `config.early_bird` that it reads, by prefix; the others have to stay at
         their defaults.
       parts: the experiments that it is made of, each a run in a directory below; it has no phases of its own then.
-      combine: `(config, feed, path) -> rows` that it adds to those of its parts, as far as these are done.
+      combine: `(config, feed, path) -> rows` that it adds to the rows of its parts, as far as the parts are done.
     """
 
     check: Callable[[ConfigDict, Objective, Feed], None]

@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
@@ -10,7 +11,7 @@ from lotto_jax import experiments
 from lotto_jax.data import sources
 from lotto_jax.data.sources import Dataset
 from lotto_jax.experiments import build, measure
-from lotto_jax.experiments.runner import Run
+from lotto_jax.experiments.runner import Run, directions
 from lotto_jax.objectives.state import Objective
 from lotto_jax.runs import provenance, results
 from lotto_jax.runs.directory import RunDirectory
@@ -57,7 +58,7 @@ def feed_of(config: ConfigDict, dataset: Dataset) -> Feed:
             f"config.train.batch_size is {batch_size}, more than the {examples} training examples; lower it."
         )
     critic_steps = config.objective.get("critic_steps", 1)
-    if batch_size % critic_steps:
+    if isinstance(critic_steps, int) and critic_steps > 0 and batch_size % critic_steps:  # else `build` refuses it
         raise ValueError(
             f"config.train.batch_size is {batch_size}, which {critic_steps} critic steps cannot share equally; "
             "make it a multiple of config.objective.critic_steps."
@@ -94,6 +95,8 @@ def _prepare(config: ConfigDict, feed: Feed) -> tuple[Objective, measure.Measure
     dataset = feed.dataset
     objective = build.objective(config, dataset.image_shape, dataset.classes, feed.steps)
     experiments.of(config).check(config, objective, feed)
+    state, like = jax.eval_shape(objective.init, jax.random.key(0)), feed.batch
+    directions(objective, jax.eval_shape(objective.evaluate, state.params, state.model_state, like, state.key))
     return objective, measure.prepare(config, objective, dataset)
 
 

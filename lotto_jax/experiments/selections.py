@@ -35,7 +35,13 @@ def rule_of(config: ConfigDict) -> Rule:
     Raises:
       ValueError: if there is none.
     """
-    return names.choose(config.imp.rule, RULES, "config.imp.rule")
+    rule = names.choose(config.imp.rule, RULES, "config.imp.rule")
+    if not callable(rule):
+        raise ValueError(
+            f"config.imp.rule is {config.imp.rule!r}, which is a {type(rule).__name__}; it takes a function "
+            "(params, mask, fraction) -> mask."
+        )
+    return rule
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,11 +1,11 @@
-"""Table 2 and Figure 7: a search for winning tickets beside SNIP and GraSP, and one for early-bird tickets, in one run.
+"""Table 2 and Figure 7: a search for winning tickets with SNIP and GraSP, and one for early-bird tickets, in one run.
 
 Each is a run of its own in a directory below, `imp/` and `early_bird/`, with the same networks, data and seeds; what
 they measure, and what their tickets cost, is put together in results.csv above them.
 
 Masks save no operation, so a pruned ticket trains at the dense network's price. A winning ticket of round r needs the r
 trainings before it; so does any ticket that takes its mask. Tickets that start at the rewind step do not train again up
-to it. Seconds are those of training, without evaluation, the pruning itself and compilation.
+to it. Seconds are seconds of training, without evaluation, the pruning itself and compilation.
 """
 
 import functools
@@ -45,7 +45,7 @@ def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
     if "dense" in config.early_bird.arms:
         raise ValueError("config.early_bird.arms holds 'dense', which Table 2 has from the other part; leave it out.")
     if config.checkpoint.keep_states != "all":
-        raise ValueError("config.checkpoint.keep_states must be 'all': the costs in Table 2 are those of every round.")
+        raise ValueError("config.checkpoint.keep_states must be 'all': Table 2 adds up the costs of every round.")
 
 
 class Operations(NamedTuple):
@@ -77,7 +77,7 @@ def operations(config: ConfigDict, objective: Objective, batch: Batch) -> Operat
 
 
 def combine(config: ConfigDict, feed: Feed, path: Path) -> list[Result]:
-    """What the tickets of the search cost, those of the phases that are done."""
+    """What the tickets of the search cost, of all phases that are done."""
     objective = build.objective(config, feed.dataset.image_shape, feed.dataset.classes)
     params = jax.eval_shape(objective.init, jax.random.key(0)).params
     prunable, weights = pruning.num_prunable(pruning.ones(params)), costs.num_weights(params)
@@ -93,7 +93,7 @@ def combine(config: ConfigDict, feed: Feed, path: Path) -> list[Result]:
             if ticket.arm == "dense" or ticket.arm in counted.scores:
                 work, seconds = counted.step * steps + counted.scores.get(ticket.arm, 0), rate * steps
             else:
-                last = steps if ticket.arm == "random" else steps - rewind
+                last = steps - rewind
                 earlier = [steps] + [steps - rewind] * (ticket.level - 1)
                 work = counted.step * (sum(earlier) + last) + counted.prune * ticket.level
                 seconds = sum(n * r for n, r in zip(earlier, rates, strict=False)) + last * rate

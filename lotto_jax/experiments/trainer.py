@@ -13,8 +13,8 @@ from lotto_jax.experiments.protocol import Stack, Start, Trained, join
 from lotto_jax.experiments.recorder import Recorder
 from lotto_jax.objectives.state import Batch, Objective, TrainState
 from lotto_jax.pruning import masks
+from lotto_jax.runs import kept
 from lotto_jax.runs.directory import RunDirectory
-from lotto_jax.runs.kept import CHECKPOINTS
 from lotto_jax.runs.tickets import Ticket
 from lotto_jax.training import checkpoints, loop, stacks
 from lotto_jax.training.clock import Clock
@@ -37,7 +37,7 @@ class Trainer:
     ):
         self.config, self.feed, self.preemption, self.recorder = config, feed, preemption, recorder
         self.steps = feed.steps
-        self.chunks = checkpoints.Store(directory.path / CHECKPOINTS / "chunks", keep=2)
+        self.chunks = checkpoints.Store(directory.path / kept.CHECKPOINTS / kept.CHUNKS, keep=2)
         self.clock = Clock()  # of the phase that trains
         self.seconds = 0.0  # of training, waiting for data included
         self._compiled: set[tuple[Objective, int]] = set()  # with so many tickets chunks were trained

@@ -26,7 +26,7 @@ class Flops(NamedTuple):
 
     Attributes:
       total: all of them.
-      matmul: those of convolutions and matrix products.
+      matmul: FLOPs of convolutions and matrix products.
       by_primitive: `{primitive: operations}`.
       by_layer: `{scope: (forward, backward)}`, scopes as `jax.named_scope` and Flax modules set them; "" is
         outside of all.

@@ -1,4 +1,4 @@
-"""The metrics of tickets that `config.metrics.names` can ask for, beside those of the objective.
+"""The metrics of tickets that `config.metrics.names` can ask for; the objective has its own.
 
 A new one is a `Metric`, and a row in `METRICS` or, outside of this package, `"my_package.my_metrics:PSNR"` as its name:
 
@@ -32,7 +32,10 @@ Need = Literal[
 ]
 BY_EXTRACTOR = ("features", "moments", "logits", "real_features", "real_moments")
 OF_SAMPLES = ("samples", *BY_EXTRACTOR)
-KID_IMAGES = 1000  # in each subset that KID draws
+# What metrics.json says of metrics that draw or divide; the keys are the arguments of their functions.
+INCEPTION_SCORE = {"splits": 10, "seed": 2020}
+KID = {"subsets": 100, "subset_size": 1000, "seed": 2020}
+PRECISION_RECALL = {"k": 3}
 
 
 class Given(Protocol):
@@ -90,7 +93,8 @@ class Metric(NamedTuple):
       tolerance: by extractor, how much worse than the dense mean a winning ticket may be by default.
       extractor: `inception` or `classifier`, where it is defined for one only.
       once: whether it is the same for all tickets, and so measured once a run.
-      along: names of metrics that are measured with it.
+      along: metrics that are measured with it.
+      least: images that it needs at least, of samples and of training images.
     """
 
     name: str
@@ -102,7 +106,8 @@ class Metric(NamedTuple):
     tolerance: Mapping[str, float] = {}
     extractor: str = ""
     once: bool = False
-    along: tuple[str, ...] = ()
+    along: "tuple[Metric, ...]" = ()
+    least: int = 0
 
     def column_names(self, extractor: str, samples: str) -> tuple[str, ...]:
         """What results.csv calls it."""
@@ -118,6 +123,13 @@ _FRECHET = Metric(
     columns={"inception": ("fid_{samples}",), "": ("fd_{extractor}_{samples}",)},
     tolerance={"inception": 10.0},
 )
+_ACCURACY_ON_ORIGINALS = Metric(
+    "accuracy_on_originals",
+    ("originals", "classify"),
+    lambda given: float(np.mean(hits(given.classify(given.originals), given.labels))),
+    "higher",
+    once=True,
+)
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -126,7 +138,7 @@ METRICS: dict[str, Metric] = {
             ("originals", "reconstructions", "classify"),
             lambda given: float(np.mean(hits(given.classify(given.reconstructions), given.labels))),
             "higher",
-            along=("accuracy_on_originals",),
+            along=(_ACCURACY_ON_ORIGINALS,),
         ),
         _FRECHET,
         _FRECHET._replace(name="fid", extractor="inception"),
@@ -134,40 +146,32 @@ METRICS: dict[str, Metric] = {
         Metric(
             "inception_score",
             ("logits",),
-            lambda given: inception_score(given.logits).mean,
+            lambda given: inception_score(given.logits, **INCEPTION_SCORE).mean,
             "higher",
-            {"splits": 10, "shuffle_seed": 2020},
+            INCEPTION_SCORE,
             {"inception": ("inception_score_{samples}",), "": ("is_{extractor}_{samples}",)},
         ),
         Metric(
             "kid",
             ("features", "real_features"),
-            lambda given: kernel_distance(given.features, given.real_features).mean,
+            lambda given: kernel_distance(given.features, given.real_features, **KID).mean,
             "lower",
-            {"subsets": 100, "subset_size": KID_IMAGES, "subset_seed": 2020},
+            KID,
             {"inception": ("kid_{samples}",), "": ("kd_{extractor}_{samples}",)},
+            least=KID["subset_size"],
         ),
         Metric(
             "precision_recall",
             ("features", "real_features"),
-            lambda given: tuple(precision_recall(given.features, given.real_features)),
+            lambda given: tuple(precision_recall(given.features, given.real_features, **PRECISION_RECALL)),
             "higher",
-            {"neighbor": 3},
+            PRECISION_RECALL,
             {
                 "inception": ("precision_{samples}", "recall_{samples}"),
                 "": ("precision_{extractor}_{samples}", "recall_{extractor}_{samples}"),
             },
         ),
     )
-}
-ALONG: dict[str, Metric] = {
-    "accuracy_on_originals": Metric(
-        "accuracy_on_originals",
-        ("originals", "classify"),
-        lambda given: float(np.mean(hits(given.classify(given.originals), given.labels))),
-        "higher",
-        once=True,
-    ),
 }
 
 

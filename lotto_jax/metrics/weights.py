@@ -294,7 +294,7 @@ def fold(
 
     Args:
       kernel: `[features, channels, height, width]` (PyTorch's layout).
-      gamma: scale `[features]`; beta, mean, variance likewise.
+      gamma, beta, mean, variance: of the normalization, each `[features]`.
 
     Returns:
       kernel `[height, width, channels, features]` and bias `[features]`, float32, computed in float64.

@@ -1,9 +1,8 @@
 """Convolutions as pure functions that are also fast on CPU; `layers` makes Flax modules of them.
 
-XLA's CPU backend is fast at forward convolutions and at matrix products, and slow, by up to a hundred times,
-at many of the convolutions that differentiation makes: strided transposed ones, and those of kernel
-gradients, whose window is the whole image. On CPU the three bilinear maps of a layer are therefore spelled
-out in the fast operations:
+XLA's CPU backend is fast at forward convolutions and at matrix products, and slow, by up to a hundred times, at many of
+the convolutions that differentiation makes: strided transposed convolutions, and convolutions whose window is the whole
+image, for kernel gradients. On CPU the three bilinear maps of a layer are therefore spelled out in the fast operations:
 
 - `_correlate`: the convolution itself. A `lax` convolution, or patches x matrix where few output positions
   share it.
@@ -257,7 +256,7 @@ def conv(x: Image, kernel: Kernel, strides: Pair, padding: str | Pads, lowering:
 def conv_transpose(x: Image, kernel: Kernel, strides: Pair, padding: str | Pads, lowering: Lowering = "auto") -> Image:
     """A 2-D transposed convolution: a convolution of `x` with `strides - 1` zeros between its entries.
 
-    The arguments are those of `conv`, but explicit padding is that of the widened input, as in
+    Takes the arguments of `conv`, but explicit padding is the padding of the widened input, as in
     `lax.conv_transpose`: at kernel 4 and stride 2, "SAME" and ((2, 2), (2, 2)) both double the size (PyTorch
     calls it padding=1).
     """
@@ -303,7 +302,7 @@ def resampling_conv(x: Image, kernel: Kernel, resample: Resample, lowering: Lowe
     """A convolution of stride 1 and padding "SAME" after `double` or before `halve`.
 
     The pair is one (transposed) convolution of stride 2 with sums of neighbouring taps: 16 products for the 36 of a
-    3x3 kernel. On CPU it is computed so. The other arguments are those of `conv`.
+    3x3 kernel. On CPU it is computed so. `conv` explains the other arguments.
 
     Raises:
       ValueError: for `resample="halve"` if the height or the width of `x` is odd.

@@ -114,7 +114,7 @@ class Body(nn.Module):
 class Discriminator(nn.Module):
     """Spectrally normalized residual blocks, a sum over positions, and a dense logit (1.05 M params).
 
-    The fields are those of `Body`.
+    `Body` explains the fields.
     """
 
     width: int = 128

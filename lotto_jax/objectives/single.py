@@ -39,10 +39,10 @@ def make(
     """The objective that minimizes `loss`.
 
     Args:
-      components: the keys of params in the order of the data flow; those of params themselves, where they are others.
-      initialize: `key -> (variables, key of the run)`; variables are those of `flax.linen.Module.init`.
+      components: in the order of the data flow; where params have other top-level keys, these.
+      initialize: `key -> (variables, key of the run)`; variables as `flax.linen.Module.init` returns them.
       loss: `(params, model_state, batch, key) -> (scalar, (model_state, metrics))` in training mode; its metrics are
-        those of a step.
+        the metrics of a step.
       evaluate: see `Objective`.
       optimizer: updates all params.
       model: in float16 (its field `dtype`) the loss is scaled (see `loss_scale`).

@@ -12,7 +12,7 @@ layer keeps `minimum` channels.
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -145,7 +145,7 @@ def apply_channel_mask(params: Params, mask: ChannelMask) -> Params:
     return jax.tree_util.tree_map_with_path(leaf, params)
 
 
-def masked_leaves(leaves: Mapping[str, Array], mask: ChannelMask) -> ChannelMask:
+def masked_leaves(leaves: Mapping[str, Any], mask: Mapping[str, Any]) -> ChannelMask:
     """`mask` with the shifts added that `apply_channel_mask` zeroes too; checks names and shapes."""
     kept = dict(mask)
     for name, keep in mask.items():

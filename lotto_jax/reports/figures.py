@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ from lotto_jax.reports.table2 import Row
 COLORS = {"winning": "tab:green", "random": "tab:red", "random_pruned": "tab:gray", "one_shot": "tab:orange"}
 COLORS |= {"snip": "tab:blue", "grasp": "tab:brown"}
 MARKERS = {"winning": "o", "random": "x", "random_pruned": "^", "one_shot": "s", "snip": "v", "grasp": "d"}
+
+
+def in_rounds(arm: str) -> bool:
+    """Whether the tickets of an arm have a sparsity of weights, and so a place on the axis of sparsities."""
+    return arm != "dense" and not arm.startswith("early_bird")
+
+
+def _compared(arms: Iterable[str]) -> list[str]:
+    """The two arms that curves and grids show: winning and random tickets, or the first there are; else the dense."""
+    there = list(dict.fromkeys(arm for arm in arms if arm != "dense"))
+    usual: list[str] = [arm for arm in ("winning", "random") if arm in there]
+    return (usual or there or ["dense"])[:2]
 
 
 def _save(figure: Figure, path: Path) -> list[Path]:
@@ -60,7 +73,7 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
 
     Error bars are one standard deviation over seeds; the gray band is the dense network's. Rounds are equally spaced.
     """
-    choices = list(dict.fromkeys(p.pruned for p in points if p.arm == "winning"))
+    choices = list(dict.fromkeys(p.pruned for p in points if in_rounds(p.arm)))
     figure = Figure(figsize=(2.2 + 4.8 * len(choices), 4.2))
     panels = figure.subplots(1, len(choices), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.05})[0]
     for axes, pruned in zip(panels, choices, strict=True):
@@ -74,7 +87,7 @@ def against_sparsity(points: list[Point], metric: str, wins: list[Winning], titl
 
 
 def of_runs(runs: dict[str, tuple[str, list[Point], Winning | None]], path: Path) -> list[Path]:
-    """A panel like those of `against_sparsity` for each of several runs: metric, its points and its win, by title."""
+    """A panel as `against_sparsity` draws it for each of several runs: metric, its points and its win, by title."""
     columns = min(4, len(runs))
     figure = Figure(figsize=(1.5 + 3.6 * columns, 3.3 * math.ceil(len(runs) / columns)))
     grid = figure.subplots(
@@ -93,7 +106,8 @@ def of_runs(runs: dict[str, tuple[str, list[Point], Winning | None]], path: Path
 def _panel(axes: Axes, points: list[Point], pruned: str, wins: list[Winning]) -> None:
     """One choice of components: the dense network, a line for every arm, and the winning sparsity."""
     here = [p for p in points if p.pruned == pruned and p.arm != "dense"]
-    limit = _limit([p for p in here if p.arm == "winning"])
+    measured = [p for p in here if p.arm == _compared(p.arm for p in here)[0]]
+    limit = _limit(measured) if measured[0].arm != "one_shot" else 1.0
     for dense in (p for p in points if p.arm == "dense"):
         band = dense.mean - dense.std, dense.mean + dense.std
         axes.axhline(dense.mean, color="black", linewidth=1, label="dense")
@@ -116,18 +130,18 @@ def _panel(axes: Axes, points: list[Point], pruned: str, wins: list[Winning]) ->
     for win in wins:
         if win.sparsity is not None:
             _mark(axes, win.sparsity, limit, 2 * _position(win.sparsity, limit) < sum(ends))
-    _sparsity_axis(axes, [p.sparsity for p in here if p.arm == "winning"], limit)
+    _sparsity_axis(axes, [p.sparsity for p in measured], limit)
     axes.grid(alpha=0.25)
     # Seeds of a very sparse random arm and one-shot tickets can lie far off; the axis follows the means of the others.
-    means = [p.mean for p in points if p.values and p.arm != "one_shot"] or [0.0]
+    means = [p.mean for p in points if p.values and (p.arm != "one_shot" or p in measured)] or [0.0]
     span = max(means) - min(means) or abs(means[0]) or 1.0  # all may be the same
     axes.set_ylim(min(means) - 0.08 * span, max(means) + 0.15 * span)
 
 
-def _legend(source: Axes, beside: Axes) -> None:
+def _legend(source: Axes, target: Axes) -> None:
     """The lines of one panel, explained to the right of another."""
     handles, labels = source.get_legend_handles_labels()
-    beside.legend(handles, labels, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    target.legend(handles, labels, fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _mark(axes: Axes, sparsity: float, limit: float, left: bool) -> None:
@@ -146,32 +160,37 @@ def _mark(axes: Axes, sparsity: float, limit: float, left: bool) -> None:
 
 
 def training_curves(log: list[dict[str, Any]], name: str, path: Path) -> list[Path]:
-    """Mean of `name` over seeds while training, winning against random tickets, at five sparsities."""
+    """Mean of `name` over seeds while training: the dense network and two arms, a panel each, at five sparsities."""
     groups: dict[tuple, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    first = next(p["pruned"] for p in log if p["arm"] == "winning")
+    arms = _compared(p["arm"] for p in log)
+    first = next(p["pruned"] for p in log if p["arm"] == arms[0])
     for p in log:
-        if name in p and (p["arm"] == "dense" or (p["arm"] in ("winning", "random") and p["pruned"] == first)):
-            groups[p["arm"], p["round"]][p["step"]].append(p[name])
-    sparsity = {p["round"]: p["sparsity"] for p in log if p["arm"] == "winning" and p["pruned"] == first}
-    rounds = sorted(sparsity)
-    chosen = [rounds[i] for i in sorted(set(np.linspace(0, len(rounds) - 1, 5).round().astype(int)))]
-    figure = Figure(figsize=(9, 3.6))
-    axes = figure.subplots(1, 2, sharey=True)
-    for panel, arm in zip(axes, ("winning", "random"), strict=True):
-        for color, number in zip(["black", *_shades(len(chosen))], [0, *chosen], strict=True):
-            curve = groups.get(("dense", 0) if number == 0 else (arm, number), {})
+        if name in p and (p["arm"] == "dense" or (p["arm"] in arms and p["pruned"] == first)):
+            groups[p["arm"], round(p["sparsity"], 4)][p["step"]].append(p[name])
+    there = sorted({s for arm, s in groups if arm in arms and arm != "dense"})
+    chosen = [there[i] for i in sorted(set(np.linspace(0, len(there) - 1, 5).round().astype(int)))] if there else []
+    figure = Figure(figsize=(4.5 * len(arms), 3.6))
+    axes = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0]
+    for panel, arm in zip(axes, arms, strict=True):
+        curves = [("black", "dense", groups.get(("dense", 0), {}))]
+        curves += [(c, f"{s:.1%}", groups.get((arm, s), {})) for c, s in zip(_shades(len(chosen)), chosen, strict=True)]
+        for color, label, curve in curves:
             steps = sorted(curve)
-            label = "dense" if number == 0 else f"{sparsity[number]:.1%}"
             panel.plot(steps, [np.mean(curve[s]) for s in steps], color=color, linewidth=1.2, label=label)
-        panel.set_title(f"{arm} tickets", fontsize=10)
+        panel.set_title(_tickets(arm), fontsize=10)
         panel.set_xlabel("step")
         panel.grid(alpha=0.25)
     shown = [value for curve in groups.values() for values in curve.values() for value in values]
     if min(shown) > 0:  # Wasserstein and hinge losses may be negative
         axes[0].set_yscale("log")
     axes[0].set_ylabel(f"training {_label(name)}")
-    axes[1].legend(fontsize=8, frameon=False, title="sparsity", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if chosen:
+        axes[-1].legend(fontsize=8, frameon=False, title="sparsity", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _save(figure, path)
+
+
+def _tickets(arm: str) -> str:
+    return "the dense network" if arm == "dense" else f"{_label(arm)} tickets"
 
 
 def _shades(count: int) -> list[Any]:
@@ -255,7 +274,7 @@ def costs(rows: list[Row], metric: str, path: Path) -> list[Path]:
 
 
 def image_grid(pictures: dict[str, np.ndarray], path: Path) -> list[Path]:
-    """Images of winning (left) and random tickets (right), sparser downwards (Figures A.6 to A.8).
+    """Images of winning (left) and random tickets (right), or of other arms, sparser downwards (Figures A.6 to A.8).
 
     Args:
       pictures: `<arm>/<sparsity>`, each uint8 [n, height, width, channels], and `original`, for the first row, if they
@@ -267,8 +286,8 @@ def image_grid(pictures: dict[str, np.ndarray], path: Path) -> list[Path]:
         if "/" in name:
             arm, sparsity = name.split("/")
             by_arm[arm][float(sparsity)] = images
-    arms = [arm for arm in ("winning", "random") if arm in by_arm]
-    sparsities = sorted({s for arm in arms for s in by_arm[arm]})
+    arms = _compared(by_arm)
+    sparsities = sorted({s for arm in arms for s in by_arm[arm] if arm != "dense"})
     dense = by_arm["dense"]
     rows = [("original", [pictures["original"]] * len(arms))] if "original" in pictures else []
     blank = np.zeros_like(next(iter(pictures.values())))
@@ -285,6 +304,6 @@ def image_grid(pictures: dict[str, np.ndarray], path: Path) -> list[Path]:
             axes[i, j].set_yticks([])
             axes[i, j].set_frame_on(False)
             if i == 0:
-                axes[i, j].set_title(f"{arms[j]} tickets", fontsize=10)
+                axes[i, j].set_title(_tickets(arms[j]), fontsize=10)
         axes[i, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9)
     return _save(figure, path)

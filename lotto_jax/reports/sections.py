@@ -21,8 +21,8 @@ TABLE2 = """\
 Mean (± standard deviation) over seeds; in brackets the share of the unpruned network's. Compression is the share of
 channels that early-bird tickets lose, and of weights that the others lose, whose masks save neither storage nor
 operations. Mixed precision is that of config.early_bird.mixed_precision; float8 is emulated. FLOPs and seconds are of
-all the training that a ticket needs, its search included (the pruning itself in FLOPs only); seconds are those of one
-ticket's devices, without compilation, and of tickets that trained together their common mean, which has no spread."""
+all the training that a ticket needs, its search included (the pruning itself in FLOPs only); seconds are counted on the
+devices of one ticket, without compilation; tickets that trained together have their common mean, without a spread."""
 
 
 class Source(NamedTuple):
@@ -74,7 +74,7 @@ def metrics(source: Source) -> list[Section]:
 
 def _metric(source: Source, metric: str) -> Section:
     points, entry = summary.points(source.results, metric), source.measured(metric)
-    choices = list(dict.fromkeys(p.pruned for p in points if p.arm == "winning"))
+    choices = list(dict.fromkeys(p.pruned for p in points if draw.in_rounds(p.arm)))
     tolerance = source.config["report"]["tolerance"] or entry.get("tolerance", 0.0)
     found = [summary.winning(points, source.better(metric), pruned, tolerance) for pruned in choices]
     wins = [win for win in found if win is not None]
@@ -97,9 +97,9 @@ def _metric(source: Source, metric: str) -> Section:
 
 
 def curves(source: Source) -> list[Section]:
-    """Training curves of winning and random tickets, a section for each metric of training."""
+    """Training curves of two arms, winning and random tickets where there are any; a section for each metric."""
     log = logs.read(source.path)
-    if not any(p["arm"] == "winning" for p in log):
+    if not log:
         return []
     known = {"position", "pruned", "round", "arm", "seed", "sparsity", "step"}
     made = []
@@ -125,8 +125,6 @@ def pictures(source: Source) -> list[Section]:
         chosen = {name.partition("/")[2]: p for name, p in images.items() if name.startswith(f"{kind}/")}
         if kind == "reconstructions":
             chosen["original"] = images["original"]
-        if all(name.startswith("dense/") for name in chosen if "/" in name):
-            continue  # nothing to compare
         files = draw.image_grid(chosen, source.figure(kind))
         made.append(Section([], [f"<h2>{kind.capitalize()}</h2>", embedded(files)], files))
     return made

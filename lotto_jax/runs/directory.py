@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,13 +10,15 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
+from lotto_jax import names
 from lotto_jax.runs.files import write_atomically
 
 CONFIG, LOCK, PROGRESS = "config.json", ".lock", "progress.json"
+FORMAT = 2  # of run directories; a run that another format began cannot be gone on with
 VERSIONED = ("lotto_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-class RunDirectoryError(Exception):
+class RunDirectoryError(ValueError):
     """The directory cannot be used for this run."""
 
 
@@ -55,18 +58,20 @@ class RunDirectory:
         stored = self.path / CONFIG
         values = configuration.as_dict(config)
         if stored.exists():
-            before = json.loads(stored.read_text())
+            before = read_config(self.path)
+            _check_format(before, self.path)
             self._compare(before["config"], values)
             if data and before.get("data", data) != data:
                 raise RunDirectoryError(
-                    f"{self.path} holds a run on other images or labels than config.dataset.data_dir "
-                    f"({config.dataset.data_dir!r}) has now; choose another --workdir, or the data it was started with."
+                    f"{self.path} holds a run on other images or labels than config.dataset.data_dir has now; choose "
+                    "another --workdir, or the data it was started with."
                 )
         elif any(p.name != LOCK and p.suffix != ".tmp" for p in self.path.iterdir()):
             raise RunDirectoryError(f"{self.path} holds other files but no run; choose an empty --workdir.")
         else:
             versions = {name: version(name) for name in VERSIONED}
-            content = {"config": values, "digest": configuration.digest(config), "data": data, "versions": versions}
+            content = {"format": FORMAT, "config": values, "digest": configuration.digest(config), "data": data}
+            content |= {"modules": names.places(configuration.flatten(values).values()), "versions": versions}
             write_atomically(stored, json.dumps(content, indent=2) + "\n")
 
     def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -98,24 +103,42 @@ class RunDirectory:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What config.json of a run holds: `config`, `digest`, `data` (its fingerprint) and `versions`.
+    """What config.json of a run holds.
+
+    `format`, `config`, `digest`, `data` (its fingerprint), `modules` (where the user's own code was found) and
+    `versions`. That code can be imported afterwards.
 
     Raises:
-      ValueError: if there is no run.
+      ValueError: if there is no run, or the file is damaged.
     """
     try:
-        return json.loads((path / CONFIG).read_text())
+        content = json.loads((path / CONFIG).read_text())
     except FileNotFoundError:
         raise ValueError(f"There is no run in {path}; give the --workdir of one.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path / CONFIG} is damaged ({error}); choose another --workdir.") from error
+    sys.path += [place for place in content.get("modules", []) if place not in sys.path]
+    return content
+
+
+def _check_format(content: dict[str, Any], path: Path) -> None:
+    if content.get("format", 1) != FORMAT:
+        raise RunDirectoryError(
+            f"{path} holds a run of another version of lotto_jax (format {content.get('format', 1)}, here it is "
+            f"{FORMAT}); finish it with that version, or choose another --workdir."
+        )
 
 
 def config_of(path: Path) -> ConfigDict:
     """The configuration of the run in a directory; fields that are younger than the run are at their defaults.
 
     Raises:
+      RunDirectoryError: if another version of lotto_jax began it, whose states cannot be read.
       ValueError: if there is no run.
     """
-    return configuration.from_dict(read_config(path)["config"])
+    content = read_config(path)
+    _check_format(content, path)
+    return configuration.from_dict(content["config"])
 
 
 def read_progress(path: Path) -> Progress | None:

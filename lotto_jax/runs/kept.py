@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from lotto_jax.runs.tickets import Ticket
 from lotto_jax.training import checkpoints
 
-CHECKPOINTS, ROUNDS, SNAPSHOTS = "checkpoints", "rounds", "snapshots"
+CHECKPOINTS, ROUNDS, SNAPSHOTS, CHUNKS = "checkpoints", "rounds", "snapshots", "chunks"
 
 
 class Kept(NamedTuple):

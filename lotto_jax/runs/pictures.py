@@ -24,7 +24,7 @@ def read_images(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def add_channel_masks(path: Path, step: int, masks: Mapping[str, np.ndarray]) -> None:
-    """Add the masks of a search at a step, by leaf name bool [seeds, compressions, channels]; drops those of later
+    """Add the masks of a search at a step, by leaf name bool [seeds, compressions, channels]; drops masks of later
     steps, which will be made again.
     """
     bits = np.concatenate([np.asarray(masks[name]) for name in sorted(masks)], axis=-1)

@@ -42,7 +42,7 @@ def claim(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def declare(path: Path, better: Mapping[str, str]) -> None:
-    """Enter which values of metrics are better, those of the objective and the costs."""
+    """Enter which values of the metrics of the objective and of the costs are better."""
     stored = read(path)
     entries = {metric: {"better": direction} for metric, direction in better.items() if metric not in stored}
     if entries:

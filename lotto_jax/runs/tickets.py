@@ -14,7 +14,7 @@ from lotto_jax.pruning import masks
 from lotto_jax.runs.files import write_atomically
 from lotto_jax.runs.results import Result
 
-TICKETS, MASK, PROVENANCE = "tickets", "mask.safetensors", "provenance.json"
+TICKETS, MASK, PROVENANCE, IMPORTED = "tickets", "mask.safetensors", "provenance.json", "imported"
 
 
 class Ticket(NamedTuple):
@@ -73,7 +73,7 @@ def write(path: Path, ticket: Ticket, mask: masks.Mask, provenance: Mapping[str,
       path: of the run.
       ticket: whose name the directory has.
       mask: of one ticket, not stacked.
-      provenance: beside the ticket's own columns.
+      provenance: what the ticket's own columns do not say.
     """
     directory = path / TICKETS / ticket.name
     directory.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, 
 from lotto_jax.pruning import channels
 from lotto_jax.pruning.masks import Path, in_components
 
-COLLECTION = "early_bird"  # of model_state, beside the batch statistics
+COLLECTION = "early_bird"  # of model_state, next to the batch statistics
 NOT_FOUND = -1
 
 

@@ -21,7 +21,7 @@ class Placement(NamedTuple):
         return jax.device_put(tree, mesh.by_ticket(self.mesh))
 
     def like(self, tree: PyTree) -> PyTree:
-        """What `checkpoints.Store.restore` needs to bring arrays like those of `tree` onto the mesh."""
+        """What `checkpoints.Store.restore` needs to bring arrays of the shapes of `tree` onto the mesh."""
         return checkpoints.like(tree, mesh.by_ticket(self.mesh))
 
     @property

@@ -1,11 +1,13 @@
 """What users write: an experiment, a pruning rule, and an objective, each in a few lines, named by reference."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from lotto_jax import pruning
 from lotto_jax.experiments import dense
 from lotto_jax.experiments.protocol import Experiment, Phase, Start
+from lotto_jax.metrics import Metric
 from lotto_jax.objectives.state import Objective, TrainingLoss, TrainState, masked_update
 from lotto_jax.reports import sections
 
@@ -24,6 +26,29 @@ def longer(run):
 
 
 EXPERIMENT = Experiment(lambda config, objective, feed: None, longer, (sections.metrics,))
+
+
+class Deep(nn.Module):
+    """An autoencoder with fields of all kinds, some without a default."""
+
+    widths: tuple[int, ...] = (32, 16)
+    nonlinearity: str | None = None
+    rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, image, train):
+        x = image.reshape(image.shape[0], -1)
+        for i, width in enumerate(self.widths):
+            x = getattr(nn, self.nonlinearity or "relu")(nn.Dense(width, name=f"encoder_{i}")(x))
+        return nn.Dense(image[0].size, name="decoder")(x).reshape(image.shape)
+
+
+def no_objective(image_shape):
+    """What a function must not return."""
+    return {"shape": image_shape}
+
+
+LOSS = Metric("reconstruction_loss", ("originals",), lambda given: 0.0, better="lower")
 
 
 def tenth_of_the_encoder(params, mask, fraction):

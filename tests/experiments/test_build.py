@@ -13,6 +13,7 @@ from lotto_jax.pruning import masks
 from tests import tiny
 
 CIFAR = (32, 32, 3)
+OWN = "tests.experiments.own"
 
 
 @pytest.mark.parametrize("name", build.NETWORKS)
@@ -56,6 +57,12 @@ def test_a_cosine_schedule_falls_from_the_learning_rate_to_zero_at_the_last_step
         state = new
 
 
+def test_a_network_of_ones_own_may_have_fields_of_any_kind():
+    config = tiny.config(model={"name": f"{OWN}:Deep", "widths": (6, 4), "nonlinearity": "tanh"})
+    state = jax.eval_shape(build.objective(config, (8, 8, 1)).init, jax.random.key(0))
+    assert state.params["encoder_1"]["kernel"].shape == (6, 4)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -79,6 +86,11 @@ def test_a_cosine_schedule_falls_from_the_learning_rate_to_zero_at_the_last_step
             "config.objective.name is 'diffusion', but linear_autoencoder is",
         ),
         ({"objective": {"name": "reconstruction", "beta": 2.0}}, "it takes loss"),
+        ({"model": {"name": f"{OWN}:scale"}, "precision": "bfloat16"}, "has no parameter dtype for it; add one"),
+        ({"model": {"name": f"{OWN}:scale"}, "objective": {"bta": 1}}, "config.objective.bta is not a field of"),
+        ({"model": {"name": f"{OWN}:tenth_of_the_encoder"}}, "config.model.params is missing"),
+        ({"model": {"name": f"{OWN}:no_objective"}}, "returns a dict; it has to return a lotto_jax.objectives"),
+        ({"model": {"name": f"{OWN}:Deep", "widths": (16, 32), "rate": "high"}}, "rate is 'high'; it takes a number"),
     ],
 )
 def test_a_choice_that_does_not_fit_is_one_sentence(fields, message):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lotto_jax import tickets
 from lotto_jax.data import sources
 from lotto_jax.experiments import EXPERIMENTS, build, compacting, costs
 from lotto_jax.experiments.early_bird import EarlyBirds
@@ -17,7 +18,8 @@ from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import feed_of, run
 from lotto_jax.experiments.runner import Run
 from lotto_jax.objectives.state import Batch
-from lotto_jax.pruning import apply_channel_mask, channels
+from lotto_jax.pruning import apply, apply_channel_mask, channels, path_name
+from lotto_jax.runs import tickets as stored_tickets
 from lotto_jax.runs.curves import read as read_log
 from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.runs.results import read as read_results
@@ -131,6 +133,20 @@ def test_the_compacted_start_computes_what_the_masked_network_computes(done, opt
     assert jax.tree.map(jnp.shape, adam.mu) == jax.tree.map(jnp.shape, small.params["generator"])
     assert int(adam.count) == (6 if optimizer == "carried" else 0)
     assert any(bool(jnp.any(x)) for x in jax.tree.leaves(adam.mu)) == (optimizer == "carried")
+
+
+def test_an_exported_ticket_masks_the_channels_with_their_shifts(done, tmp_path):
+    """A gamma of 0 alone would leave the channel its beta."""
+    name = "both-early_bird-round01-seed0"
+    tickets.export(done, name, tmp_path / "t.safetensors")
+    ticket = tickets.load(tmp_path / "t.safetensors")
+    params = jax.tree.map(jnp.asarray, ticket.params)
+    packed, provenance = stored_tickets.read(done, name)
+    shapes = {path_name(path): x.shape for path, x in jax.tree_util.tree_leaves_with_path(params)}
+    bits = {leaf: np.unpackbits(b, count=int(np.prod(shapes[leaf]))).astype(bool) for leaf, b in packed.items()}
+    expected = apply_channel_mask(params, {leaf: jnp.asarray(b.reshape(shapes[leaf])) for leaf, b in bits.items()})
+    jax.tree.map(np.testing.assert_array_equal, apply(params, jax.tree.map(jnp.asarray, ticket.mask)), expected)
+    assert provenance["unit"] == "channels"
 
 
 class At(Preemption):

@@ -47,6 +47,8 @@ def test_one_shot_tickets_are_an_experiment_of_their_own(tmp_path):
     )
     assert search == own and len(own) == 2 + 4
     assert "one_shot" in write(tmp_path / "alone")
+    figures = {path.name for path in (tmp_path / "alone" / "figures").glob("*.png")}
+    assert {"reconstruction_loss_against_sparsity.png", "loss_curves.png", "reconstructions.png"} == figures
 
 
 def test_pruning_at_initialization_is_an_experiment_of_its_own(tmp_path):
@@ -78,6 +80,7 @@ def test_an_experiment_of_ones_own_runs_reports_and_goes_on(tmp_path):
     assert {(r.arm, round(r.sparsity, 2)) for r in rows} == {("dense", 0.0), ("lucky", 0.1)}
     assert {p["step"] for p in curves.read(tmp_path / "run") if p["arm"] == "lucky"} == set(range(12, 23))
     assert "lucky" in write(tmp_path / "run")
+    assert (tmp_path / "run" / "figures" / "reconstruction_loss_against_sparsity.png").stat().st_size > 1000
     assert directories.read_progress(tmp_path / "run") == (2, 2, "lucky tickets")
 
 
@@ -108,7 +111,17 @@ def test_an_objective_of_ones_own_trains_if_its_metrics_have_directions(tmp_path
         ({"experiment": "one_shot"}, "one_shot_sparsities is empty; it takes the sparsities"),
         ({"experiment": "prune_at_init"}, "arms names 'winning'; it takes snip, grasp"),
         ({"optimizer": {"name": "adam", "learning_rate": -1.0}}, r"learning_rate is -1.0; it must be above 0"),
-        ({"model": {"name": "tests.experiments.own:EXPERIMENT"}}, "which is a Experiment; it takes a Flax module"),
+        ({"model": {"name": f"{OWN}:EXPERIMENT"}}, "which is a Experiment; it takes a Flax module"),
+        ({"experiment": f"{OWN}:Deep"}, "it takes a lotto_jax.experiments.protocol.Experiment"),
+        ({"imp__rule": f"{OWN}:EXPERIMENT"}, r"which is a Experiment; it takes a function \(params, mask, fraction\)"),
+        (
+            {"experiment": "one_shot", "imp__pruned": ("both", "encoder"), "imp__one_shot_sparsities": (0.5,)},
+            "one-shot tickets take one choice",
+        ),
+        (
+            {"model": {"name": "dcgan", "width": 2}, "objective": {"loss": "bce", "latent": 3, "critic_steps": 0}},
+            "config.objective.critic_steps is 0; it takes a positive integer",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(tmp_path, fields, message):

@@ -7,7 +7,7 @@ import pytest
 
 from lotto_jax.data.dataset import Dataset, Split
 from lotto_jax.runs import curves, results
-from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
+from lotto_jax.runs.directory import RunDirectory, RunDirectoryError, config_of
 from lotto_jax.runs.files import write_atomically
 from lotto_jax.runs.results import Result
 from tests import tiny
@@ -48,8 +48,21 @@ def test_other_data_are_refused_and_the_same_data_elsewhere_are_not(tmp_path):
 
     RunDirectory(tmp_path / "run", tiny.config(), dataset(0).fingerprint).close()
     RunDirectory(tmp_path / "run", tiny.config(dataset__data_dir="/moved"), dataset(0).fingerprint).close()
-    with pytest.raises(RunDirectoryError, match=r"other images or labels than config.dataset.data_dir \('/other'\)"):
+    with pytest.raises(RunDirectoryError, match=r"other images or labels than config.dataset.data_dir has now"):
         RunDirectory(tmp_path / "run", tiny.config(dataset__data_dir="/other"), dataset(1).fingerprint)
+
+
+def test_a_run_of_another_format_is_refused_and_a_damaged_file_named(tmp_path):
+    RunDirectory(tmp_path / "run", tiny.config()).close()
+    stored = tmp_path / "run" / "config.json"
+    content = json.loads(stored.read_text())
+    stored.write_text(json.dumps({key: value for key, value in content.items() if key != "format"}))
+    for opened in (lambda: RunDirectory(tmp_path / "run", tiny.config()), lambda: config_of(tmp_path / "run")):
+        with pytest.raises(RunDirectoryError, match=r"another version of lotto_jax \(format 1, here it is 2\)"):
+            opened()
+    stored.write_text(stored.read_text()[:100])
+    with pytest.raises(ValueError, match=r"config.json is damaged"):
+        config_of(tmp_path / "run")
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):

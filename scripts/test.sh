@@ -6,17 +6,17 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+# Programs that run for a moment need little optimization and no MLIR, which are most of compiling on a CPU.
 
 if [ "${1:-}" = --parity ]; then
   shift
   ensure_venv .venv-parity dev,parity
-  exec .venv-parity/bin/python -m pytest tests/parity "$@"
+  export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+  exec .venv-parity/bin/python -m pytest -n 2 tests/parity "$@"
 fi
 ensure_venv .venv dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-# Programs that run for a moment need no optimization and no MLIR, which are most of compiling on a CPU; the comparisons
-# with PyTorch have both.
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 exec .venv/bin/python -m pytest -n 2 --dist=loadscope --max-worker-restart=0 --ignore=tests/parity "$@"

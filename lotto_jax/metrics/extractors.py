@@ -16,6 +16,7 @@ from lotto_jax.metrics import images as image_sources
 from lotto_jax.metrics import resize as resizes
 from lotto_jax.metrics import weights
 from lotto_jax.metrics.inception import InceptionV3
+from lotto_jax.models import platforms
 from lotto_jax.models.classifier import ResNet18
 
 
@@ -116,7 +117,8 @@ def _compute(params: PyTree, images: Array, apply: Callable, layers: tuple[str, 
         scaled = images.astype(jnp.float32)
         if images.dtype != jnp.uint8:
             scaled = (scaled + 1.0) * 127.5
-        features = apply(params, scaled)
+        with platforms.compiling_for(mesh.devices.flat[0].platform):
+            features = apply(params, scaled)
         return {layer: features[layer] for layer in layers}
 
     over_data = PartitionSpec("data")

@@ -11,15 +11,16 @@ from jax.sharding import Mesh
 from lotto_jax.data.sources import Dataset, Split
 from lotto_jax.data.streaming import Stream
 from lotto_jax.objectives.state import Batch, TrainState
-from lotto_jax.training import loop, mesh
+from lotto_jax.training import loop, mesh, packing
+from lotto_jax.training.packing import Examples
 from lotto_jax.training.placement import Placement
 
 
 class _Placed(NamedTuple):
     """The two splits on the devices of a mesh; a training split that streams is not there."""
 
-    train: Batch | None
-    held_out: Batch
+    train: Examples | None
+    held_out: Examples
 
 
 class Feed:
@@ -37,7 +38,7 @@ class Feed:
         self.steps = epochs * self.epoch_steps
         self._held_out: Split = getattr(dataset, held_out)
         self._placed: dict[Mesh, _Placed] = {}
-        self._streams: dict[Mesh, Stream[Batch]] = {}
+        self._streams: dict[Mesh, Stream[Examples]] = {}
 
     @property
     def epoch_steps(self) -> int:
@@ -50,7 +51,7 @@ class Feed:
         shape = lambda x: jax.ShapeDtypeStruct((self.batch_size, *x.shape[1:]), x.dtype)  # noqa: E731
         return jax.eval_shape(Batch, *map(shape, self.dataset.train))
 
-    def held_out(self, placement: Placement) -> Batch:
+    def held_out(self, placement: Placement) -> Examples:
         """The split that tickets are evaluated on, on every device."""
         return self._on(placement.mesh).held_out
 
@@ -63,7 +64,7 @@ class Feed:
 
     def pieces(
         self, states: TrainState, start: int, stop: int, placement: Placement
-    ) -> Iterator[tuple[int, Batch | loop.Streamed]]:
+    ) -> Iterator[tuple[int, Examples | loop.Streamed]]:
         """What `loop.train` takes as data from step `start` to `stop`, in pieces, each with the step that ends it."""
         resident = self._on(placement.mesh).train
         if resident is not None:
@@ -77,8 +78,8 @@ class Feed:
         )
         steps = min(stream.chunk_steps(len(keys) * self.batch_size), self.steps)
         firsts = range(start, stop, steps)
-        for first, batch in zip(firsts, stream.chunks(self._numbers(keys, steps), firsts), strict=True):
-            yield min(first + steps, stop), loop.Streamed(batch, jnp.int32(first), order)
+        for first, examples in zip(firsts, stream.chunks(self._numbers(keys, steps), firsts), strict=True):
+            yield min(first + steps, stop), loop.Streamed(examples, jnp.int32(first), order)
 
     def _numbers(self, keys: jax.Array, steps: int) -> Callable[[int], np.ndarray]:
         """The examples of so many steps from a given one on, [steps, orders, batch]."""
@@ -91,16 +92,16 @@ class Feed:
         """The splits on a mesh; from another mesh they are copied, if at all, between devices."""
         if devices not in self._placed:
             source = next(iter(self._placed.values()), None) or _Placed(
-                None if self.dataset.streamed else Batch(*map(jnp.asarray, self.dataset.train)),
-                Batch(*map(jnp.asarray, self._held_out)),
+                None if self.dataset.streamed else packing.pack(*self.dataset.train),
+                packing.pack(*self._held_out),
             )
             self._placed[devices] = jax.device_put(source, mesh.replicated(devices))
         return self._placed[devices]
 
-    def _stream(self, devices: Mesh) -> Stream[Batch]:
+    def _stream(self, devices: Mesh) -> Stream[Examples]:
         if devices not in self._streams:
             everywhere = mesh.replicated(devices)
-            place = lambda split: jax.block_until_ready(jax.device_put(Batch(*split), everywhere))  # noqa: E731
+            place = lambda split: jax.block_until_ready(jax.device_put(packing.pack(*split), everywhere))  # noqa: E731
             self._streams[devices] = Stream(self.dataset.train, place)
         return self._streams[devices]
 

@@ -112,7 +112,9 @@ def resnet18(network: ResNet18, params: PyTree, model_state: PyTree, channels: i
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "layers", "mesh"))
-def _compute(params: PyTree, images: Array, apply: Callable, layers: tuple[str, ...], mesh: Mesh) -> dict[str, Array]:
+def compute(params: PyTree, images: Array, apply: Callable, layers: tuple[str, ...], mesh: Mesh) -> dict[str, Array]:
+    """The features of a batch that is sharded over the axis `data` of a mesh: what `stream` runs."""
+
     def of_shard(params: PyTree, images: Array) -> dict[str, Array]:
         scaled = images.astype(jnp.float32)
         if images.dtype != jnp.uint8:
@@ -160,7 +162,7 @@ def stream(
         if count < width:
             pad = np.pad if isinstance(batch, np.ndarray) else jnp.pad
             batch = pad(batch, [(0, width - count), (0, 0), (0, 0), (0, 0)])
-        output = _compute(params, jax.device_put(batch, sharded), extractor.apply, layers, mesh)
+        output = compute(params, jax.device_put(batch, sharded), extractor.apply, layers, mesh)
         if pending is not None:
             yield fetch(*pending)
         pending = output, count

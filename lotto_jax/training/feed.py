@@ -1,7 +1,7 @@
 """A dataset as the training loop takes it: whole on the devices, or streamed from the host with the same results."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +55,24 @@ class Feed:
         """The split that tickets are evaluated on, on every device."""
         return self._on(placement.mesh).held_out
 
+    def outline(self, tickets: int, seeds: int, placement: Placement) -> tuple[Examples | loop.Streamed, Examples]:
+        """What `pieces` yields for so many tickets of so many seeds, and the held-out split, as shapes on the mesh."""
+        everywhere = mesh.replicated(placement.mesh)
+
+        def shapes(split: Split, axes: tuple[int, ...]) -> Examples:
+            one = packing.pack(*(array[:1] for array in split))
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct((*axes, *x.shape[1:]), x.dtype, sharding=everywhere), one
+            )
+
+        train, held_out = self.dataset.train, shapes(self._held_out, (len(self._held_out.label),))
+        if not self.dataset.streamed:
+            return shapes(train, (len(train.label),)), held_out
+        steps = self._piece_steps(seeds, placement)
+        first: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+        order: Any = jax.ShapeDtypeStruct((tickets,), jnp.int32, sharding=mesh.by_ticket(placement.mesh))
+        return loop.Streamed(shapes(train, (steps, seeds, self.batch_size)), first, order), held_out
+
     def first_batches(self, states: TrainState, count: int, placement: Placement) -> Batch:
         """The first `count` batches of every ticket, leaves [tickets, count, batch, ...]."""
         numbers = self._numbers(states.key, count)(0)
@@ -76,10 +94,14 @@ class Feed:
             jax.random.wrap_key_data(jnp.asarray(key_data)),
             placement.place(order.reshape(-1).astype(np.int32)),
         )
-        steps = min(stream.chunk_steps(len(keys) * self.batch_size), self.steps)
+        steps = self._piece_steps(len(keys), placement)
         firsts = range(start, stop, steps)
         for first, examples in zip(firsts, stream.chunks(self._numbers(keys, steps), firsts), strict=True):
             yield min(first + steps, stop), loop.Streamed(examples, jnp.int32(first), order)
+
+    def _piece_steps(self, orders: int, placement: Placement) -> int:
+        """Steps of a streamed piece, with so many orders of the examples."""
+        return min(self._stream(placement.mesh).chunk_steps(orders * self.batch_size), self.steps)
 
     def _numbers(self, keys: jax.Array, steps: int) -> Callable[[int], np.ndarray]:
         """The examples of so many steps from a given one on, [steps, orders, batch]."""

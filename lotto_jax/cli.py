@@ -230,10 +230,10 @@ def _describe(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _preflight(args: argparse.Namespace, overrides: list[str]) -> None:
     os.environ.update(topologies.environment(args.topology))
-    config = load_config(args.config, overrides)
     from lotto_jax.experiments.preflight import as_json, preflight, table
 
-    for report in preflight(config, topologies.of(args.topology)):
+    topology = topologies.of(args.topology)
+    for report in preflight(load_config(args.config, overrides), topology):
         print(as_json(report) if args.json else table(report))
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,6 @@ from lotto_jax.experiments.run import check_read, feed_of
 from lotto_jax.experiments.runner import Run
 from lotto_jax.models import platforms
 from lotto_jax.runs.directory import RunDirectory
-from lotto_jax.training.feed import Feed
 from lotto_jax.training.preemption import Preemption
 from lotto_jax.training.topologies import Topology
 
@@ -93,33 +93,40 @@ class Report(NamedTuple):
     chip_hours: float | None
 
 
-def preflight(config: ConfigDict, topology: Topology) -> list[Report]:
-    """A report on the run of a configuration; of `table2`, which is two runs, one on each.
+@contextlib.contextmanager
+def planned(config: ConfigDict, topology: Topology) -> Iterator[list[Run]]:
+    """The run of a configuration on the devices of a topology, to look at; `table2` is made of two.
 
     Raises:
-      ValueError: if the configuration makes no sense, or one of its programs does not fit on the devices; with one
-        sentence that names the field to change.
+      ValueError: with one sentence that names the field, if the configuration makes no sense.
     """
     configuration.validate(config)
     experiment = experiments.of(config)
     check_read(config, experiment.reads)
     dataset = sources.outline(**config.dataset)
-    with contextlib.closing(feed_of(config, dataset)) as feed:
-        experiment.check(config, build.objective(config, dataset.image_shape, dataset.classes, feed.steps), feed)
-        return [_of_run(part, feed, topology) for part in experiments.parts_of(config) or [config]]
-
-
-def _of_run(config: ConfigDict, feed: Feed, topology: Topology) -> Report:
-    experiment, dataset = experiments.of(config), feed.dataset
-    objective = build.objective(config, dataset.image_shape, dataset.classes, feed.steps)
-    experiment.check(config, objective, feed)
     with contextlib.ExitStack() as closing:
-        path = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+        feed = closing.enter_context(contextlib.closing(feed_of(config, dataset)))
         closing.enter_context(platforms.compiling_for(topology.devices[0].platform))
-        directory = closing.enter_context(contextlib.closing(RunDirectory(path, config)))
-        run = Run(config, experiment, objective, feed, directory, Preemption(), devices=topology.devices)
-        closing.enter_context(contextlib.closing(run))
-        return _report(run, topology)
+        experiment.check(config, build.objective(config, dataset.image_shape, dataset.classes, feed.steps), feed)
+        runs = []
+        for part in experiments.parts_of(config) or [config]:
+            objective = build.objective(part, dataset.image_shape, dataset.classes, feed.steps)
+            experiments.of(part).check(part, objective, feed)
+            path = Path(closing.enter_context(tempfile.TemporaryDirectory()))
+            directory = closing.enter_context(contextlib.closing(RunDirectory(path, part)))
+            run = Run(part, experiments.of(part), objective, feed, directory, Preemption(), devices=topology.devices)
+            runs.append(closing.enter_context(contextlib.closing(run)))
+        yield runs
+
+
+def preflight(config: ConfigDict, topology: Topology) -> list[Report]:
+    """A report on the run of a configuration; of `table2`, which is two runs, one on each.
+
+    Raises:
+      ValueError: as `planned`, or if a program does not fit on the devices.
+    """
+    with planned(config, topology) as runs:
+        return [_report(run, topology) for run in runs]
 
 
 def _report(run: Run, topology: Topology) -> Report:

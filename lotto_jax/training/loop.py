@@ -42,10 +42,10 @@ def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) ->
 
     Args:
       function: takes and returns pytrees of arrays; what all tickets share comes first.
-      tickets: "vmap" computes all of them in the same operations, split over the mesh's ticket axis; "sequential" one
-        after the other, each on the whole mesh; "sharded" gives every slice of the ticket axis its share of them,
-        which it computes one after the other. Convolutions of different kernels in one operation are slower than one
-        after the other on some backends.
+      tickets: "sequential" computes one after the other, each on the whole mesh. Else every slice of the mesh's ticket
+        axis has its share of them, which it computes in the same operations ("vmap") or one after the other
+        ("sharded"). Convolutions of different kernels in one operation are slower than one after the other on some
+        backends.
       mesh: axes `ticket` and `data`, of the devices that the program is compiled for.
     """
 
@@ -53,24 +53,24 @@ def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) ->
         with platforms.compiling_for(mesh.devices.flat[0].platform):
             return function(*arguments)
 
-    def together(shared: PyTree, *stacked: PyTree) -> PyTree:
-        return jax.vmap(functools.partial(of_one, shared), spmd_axis_name="ticket")(*stacked)
+    def together(shared: PyTree, stacked: tuple[PyTree, ...]) -> PyTree:
+        return jax.vmap(functools.partial(of_one, shared))(*stacked)
 
     def one_by_one(shared: PyTree, stacked: tuple[PyTree, ...]) -> PyTree:
         return lax.map(lambda one: of_one(shared, *one), stacked)
 
-    if tickets == "vmap":
-        return together
-    if tickets == "sharded":
-        one_by_one = jax.shard_map(
-            one_by_one,
+    of_slice = together if tickets == "vmap" else one_by_one
+    if tickets != "sequential":
+        # By hand: the compiler would have the devices ask each other whether all loops of all tickets are through.
+        of_slice = jax.shard_map(
+            of_slice,
             mesh=mesh,
             in_specs=(P(), P("ticket")),
             out_specs=P("ticket"),
             axis_names={"ticket"},
             check_vma=False,
         )
-    return lambda shared, *stacked: one_by_one(shared, stacked)
+    return lambda shared, *stacked: of_slice(shared, stacked)
 
 
 def finite(states: TrainState) -> Bool[Array, "tickets"]:
@@ -152,7 +152,7 @@ def train(
     else:
         orders, first, order, examples = 0, start, jnp.zeros_like(states.step), data
     # Inside a manual ticket axis the mesh is the surrounding one.
-    over_data = P("data") if tickets == "sharded" else NamedSharding(mesh, P("data"))
+    over_data = NamedSharding(mesh, P("data")) if tickets == "sequential" else P("data")
 
     def one_ticket(
         shared: tuple, state: TrainState, ticket_mask: masks.Mask, order: Array

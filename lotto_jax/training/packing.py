@@ -4,6 +4,7 @@ XLA's CPU backend gathers an entry at a time, so that words are four times as fa
 program costs a TPU nine times the data, since each byte becomes a word there; taking a batch apart costs nothing.
 """
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -32,8 +33,9 @@ class Examples:
 
 def pack(image: UInt8[np.ndarray, "*axes height width channels"], label: Int[np.ndarray, "..."]) -> Examples:
     """Examples on the host. Nothing is copied of images that are contiguous in memory or in a file."""
-    rows = np.ascontiguousarray(image).reshape(*image.shape[:-3], -1)
-    return Examples(rows.view(np.uint32) if rows.shape[-1] % 4 == 0 else rows, label, image.shape[-3:])
+    size = math.prod(image.shape[-3:])
+    rows = np.ascontiguousarray(image).reshape(*image.shape[:-3], size)
+    return Examples(rows if size % 4 else rows.view(np.uint32), label, image.shape[-3:])
 
 
 def unpack(examples: Examples) -> Batch:

@@ -63,6 +63,7 @@ def environment(name: str) -> dict[str, str]:
         return {}
     return {
         "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # what is compiled for absent devices cannot be read from it
         "TPU_SKIP_MDS_QUERY": "1",  # the metadata server of TPU machines
         "TPU_ACCELERATOR_TYPE": "v5litepod-8",
         "TPU_WORKER_HOSTNAMES": "localhost",

@@ -106,7 +106,7 @@ def planned(config: ConfigDict, topology: Topology) -> Iterator[list[Run]]:
     dataset = sources.outline(**config.dataset)
     with contextlib.ExitStack() as closing:
         feed = closing.enter_context(contextlib.closing(feed_of(config, dataset)))
-        closing.enter_context(platforms.compiling_for(topology.devices[0].platform))
+        closing.enter_context(platforms.compiling_for(topology.platform))
         experiment.check(config, build.objective(config, dataset.image_shape, dataset.classes, feed.steps), feed)
         runs = []
         for part in experiments.parts_of(config) or [config]:
@@ -140,7 +140,7 @@ def _report(run: Run, topology: Topology) -> Report:
     state = jax.eval_shape(run.objective.init, jax.random.key(0))
     return Report(
         topology=topology.name,
-        platform=topology.devices[0].platform,
+        platform=topology.platform,
         devices=devices,
         chips=topology.chips,
         device_memory=topology.memory,
@@ -168,7 +168,7 @@ def _compiled(run: Run, topology: Topology, program: programs.Program) -> Compil
     what = f"The program {name!r} of {tickets} ticket{'s' if tickets > 1 else ''}"
     device = f"a device ({topology.devices[0].device_kind})"
     value = configuration.flatten(run.config.to_dict())[field.removeprefix("config.")]
-    remedy = f"lower {field} (now {value}), or take larger devices or more of them"
+    remedy = f"reduce {field} (now {value}), or take larger devices or more of them"
     try:
         compiled = lower().compile()
     except jax.errors.JaxRuntimeError as error:

@@ -56,6 +56,11 @@ class Topology(NamedTuple):
     chips: int
     memory: int
 
+    @property
+    def platform(self) -> str:
+        """`cpu`, `gpu` or `tpu`."""
+        return self.devices[0].platform
+
 
 def environment(name: str) -> dict[str, str]:
     """The environment variables to set before JAX is imported: no accelerator is looked for where none is needed."""

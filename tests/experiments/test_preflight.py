@@ -59,7 +59,7 @@ def test_the_report_is_a_table_and_an_object(report):
 
 def test_what_does_not_fit_is_refused_with_the_field_to_change(three_devices):
     with pytest.raises(
-        ValueError, match=r"'step' of 1 ticket needs .* MiB of .*; lower config.train.batch_size \(now 128"
+        ValueError, match=r"'step' of 1 ticket needs .* MiB of .*; reduce config.train.batch_size \(now 128"
     ):
         preflight(tiny.config(), three_devices._replace(memory=2**10))
 

@@ -199,7 +199,8 @@ def as_json(report: Report) -> str:
 
 
 def _mib(size: int) -> str:
-    return f"{size / 2**20:,.4g}"
+    mib = size / 2**20
+    return f"{mib:,.0f}" if mib >= 1000 else f"{mib:.4g}"
 
 
 @dataclass
@@ -237,7 +238,7 @@ def table(report: Report) -> str:
     axes = " x ".join(f"{size} ({axis})" for axis, size in report.mesh.items())
     cost = "unknown, the compiler has no estimate"
     if report.hours is not None and report.chip_hours is not None:
-        cost = f"{report.hours:,.1f} h, {report.chip_hours:,.1f} chip-hours, by the compiler's estimate of a step"
+        cost = f"{report.hours:,.3g} h, {report.chip_hours:,.3g} chip-hours, by the compiler's estimate of a step"
     lines = (
         f"devices: {report.topology}, {report.devices} on {report.chips} chips ({report.platform}, {memory})",
         f"mesh: {axes}, tickets {report.parallel}, {report.abreast} side by side; {report.idle:.0%} idle",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lotto_jax import __version__, cli_metrics, cli_tickets
+from lotto_jax.training import topologies
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -28,6 +29,9 @@ Find winning lottery tickets in deep generative models.
 
   lotto-jax describe --config=configs/dcgan_cifar10.py
       Size of the configuration's networks, leaf by leaf, and what of it can be pruned.
+
+  lotto-jax preflight --config=configs/dcgan_cifar10.py --topology=v5e:2x4
+      Compile its programs for devices that need not be here: memory, collectives, hours.
 
   lotto-jax report --workdir=runs/mnist
       Make the table, figures and report.html again, also while the run goes on.
@@ -62,16 +66,20 @@ def main(argv: list[str] | None = None) -> NoReturn:
     )
     parser.add_argument("--version", action="version", version=f"lotto-jax {__version__}")
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{run,describe,report,evaluate,ticket,new,fid,weights}"
+        dest="command", required=True, metavar="{run,describe,preflight,report,evaluate,ticket,new,fid,weights}"
     )
     run = commands.add_parser("run", help="run a configuration, or go on with it")
     run.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
     run.add_argument("--workdir", required=True, type=Path, help="directory of the run, made if missing")
     describe = commands.add_parser("describe", help="sizes of the networks of a configuration")
     describe.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
+    preflight = commands.add_parser("preflight", help="what a run needs of devices that need not be here")
+    preflight.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
+    preflight.add_argument("--topology", required=True, metavar="NAME", help=topologies.NAMES)
+    preflight.add_argument("--json", action="store_true", help="one JSON object a run instead of a table")
     epilog = "--config.FIELD=VALUE sets a field, for instance --config.imp.rounds=5 or --config.seeds='(0, 1)'; "
     epilog += "lotto_jax/config.py explains them all, configs/README.md lists the files."
-    run.epilog = describe.epilog = epilog
+    run.epilog = describe.epilog = preflight.epilog = epilog
     report = commands.add_parser("report", help="tables, figures and report.html of a run")
     report.add_argument("--workdir", required=True, type=Path, help="directory of the run")
     evaluate = commands.add_parser("evaluate", help="add metrics to a run that exists")
@@ -84,6 +92,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     actions: dict[str, Callable[[], int]] = {
         "run": lambda: _run(args, overrides),
         "describe": lambda: _guarded(_describe, args, overrides),
+        "preflight": lambda: _guarded(_preflight, args, overrides),
         "report": lambda: _report(args),
         "evaluate": lambda: _evaluate(args),
         "ticket": lambda: _guarded(cli_tickets.run_ticket, args),
@@ -92,7 +101,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "weights": lambda: _guarded(cli_metrics.run_weights, args),
     }
     args, rest = parser.parse_known_args(arguments)
-    overrides = [a for a in rest if args.command in ("run", "describe") and a.startswith("--config.")]
+    overrides = [a for a in rest if args.command in ("run", "describe", "preflight") and a.startswith("--config.")]
     if unknown := [a for a in rest if a not in overrides]:
         parser.error(f"unrecognized argument {unknown[0]!r}")
     try:
@@ -218,6 +227,15 @@ def _describe(args: argparse.Namespace, overrides: list[str]) -> None:
     labelled = not isinstance(network, build.Network) or network.objective == "classification"
     classes = sources.classes(data.name, data.data_dir, data.image_size) if labelled else None
     print(describe(build.objective(config, shape, classes)))
+
+
+def _preflight(args: argparse.Namespace, overrides: list[str]) -> None:
+    os.environ.update(topologies.environment(args.topology))
+    from lotto_jax.experiments.preflight import as_json, preflight, table
+
+    topology = topologies.of(args.topology)
+    for report in preflight(load_config(args.config, overrides), topology):
+        print(as_json(report) if args.json else table(report))
 
 
 def _evaluate(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ def default() -> ConfigDict:
     config.dataset.train_examples = 0  # the first so many training examples; 0: all of them
     config.dataset.validation_examples = 0  # held out from the end of the training split; 0: the dataset's own, if any
     config.dataset.image_size = 0  # centered squares resized to this height and width; 0: images as they are stored
-    config.dataset.device_budget_mb = 4096.0  # a training split of more megabytes streams from disk; 0: every one
+    config.dataset.device_budget_mb = 4096.0  # on each device; where data take more, training streams; 0: always
 
     config.model = ConfigDict({"name": "linear_autoencoder", "latent": 128})  # or "package.module:attribute"
     config.objective = ConfigDict({})  # fields of the loss; `name` only where the network leaves it open
@@ -35,6 +35,8 @@ def default() -> ConfigDict:
     config.train.schedule = "constant"  # of the learning rate: constant, or cosine, which ends at zero
 
     config.precision = "float32"  # of the computation: float32, bfloat16, float16 or float8 (emulated); params: float32
+    config.matmul_precision = "default"  # of float32 products in training: default (the backend's: bfloat16 passes on
+    # TPUs, TF32 on GPUs, float32 on CPUs), high, or highest (float32 everywhere); what measures takes the highest
     config.parallel = ConfigDict()
     config.parallel.tickets = "auto"  # auto, vmap, sequential or sharded; see training/loop.py
 
@@ -86,6 +88,7 @@ def default() -> ConfigDict:
 
 CHOICES = {
     "precision": ("float32", "bfloat16", "float16", "float8"),
+    "matmul_precision": ("default", "high", "highest"),
     "train.schedule": ("constant", "cosine"),
     "parallel.tickets": ("auto", "vmap", "sequential", "sharded"),
     "early_bird.optimizer": ("carried", "fresh"),

@@ -14,8 +14,8 @@ from lotto_jax import pruning
 from lotto_jax.cli import load_config
 from lotto_jax.data import sources
 from lotto_jax.experiments import build
-from lotto_jax.objectives.state import Batch, TrainState
-from lotto_jax.training import loop, mesh
+from lotto_jax.objectives.state import TrainState
+from lotto_jax.training import loop, mesh, packing
 
 CHUNK = 1000
 
@@ -39,7 +39,7 @@ def main() -> None:
     objective = build.objective(config, dataset.image_shape)
     states = loop.init(objective, jnp.asarray(config.seeds, jnp.uint32), jnp.uint32(0))
     mask = jax.vmap(lambda params: pruning.ones(params))(states.params)
-    data = Batch(*map(jnp.asarray, dataset.train))
+    data = jax.device_put(packing.pack(*dataset.train))
     image = dataset.test.image.reshape(len(dataset.test.label), -1) / np.float32(255)
     batch_size = config.train.batch_size
     on = mesh.make(1, batch_size, devices=1)

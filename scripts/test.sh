@@ -2,6 +2,7 @@
 # Set up .venv if needed, then lint, type-check and test.
 #   scripts/test.sh [PYTEST ARGS]            the suite
 #   scripts/test.sh --parity [PYTEST ARGS]   comparisons with PyTorch peers, in .venv-parity
+#   scripts/test.sh --pods [PYTEST ARGS]     programs compiled for TPUs and GPUs that are not here, in .venv-pods
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
@@ -14,9 +15,14 @@ if [ "${1:-}" = --parity ]; then
   export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
   exec .venv-parity/bin/python -m pytest -n 2 tests/parity "$@"
 fi
+if [ "${1:-}" = --pods ]; then
+  shift
+  ensure_venv .venv-pods dev,pods
+  exec .venv-pods/bin/python -m pytest -n 2 tests/pods "$@"
+fi
 ensure_venv .venv dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-exec .venv/bin/python -m pytest -n 2 --dist=loadscope --max-worker-restart=0 --ignore=tests/parity "$@"
+exec .venv/bin/python -m pytest -n 2 --dist=loadscope --max-worker-restart=0 --ignore=tests/parity --ignore=tests/pods "$@"

@@ -39,13 +39,12 @@ def test_training_the_exported_ticket_gives_the_loss_that_the_search_recorded(ex
     ticket = tickets.load(directory / "t.safetensors")
     data = sources.load("digits")
     objective = build.objective(config, data.image_shape)
-    from lotto_jax.training import loop, mesh
+    from lotto_jax.training import loop, mesh, packing
 
     state = objective.init(jax.random.key(0))._replace(params=ticket.params, step=jnp.int32(3), key=jax.random.key(0))
     states, mask = jax.tree.map(lambda x: jnp.asarray(x)[None], (state, ticket.mask))
-    from lotto_jax.objectives.state import Batch
 
-    train, test = (Batch(*map(jnp.asarray, split)) for split in (data.train, data.test))
+    train, test = (packing.pack(*split) for split in (data.train, data.test))
     on = mesh.make(1, 1, 1)
     states, _, _ = loop.train(
         objective, states, mask, train, jnp.int32(3), jnp.int32(22), batch_size=128, length=22, mesh=on

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sized
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -31,7 +31,7 @@ class Dataset(NamedTuple):
       version: as TFDS has it; of a folder, a digest of its files; empty if a function gives none.
       train, validation, test: the splits; validation may be empty.
       label_names: of the classes, or of the attributes.
-      streamed: whether the training split exceeds the device budget, so that its batches are gathered on the host.
+      streamed: whether the data exceed the device budget, so that training batches are gathered on the host.
     """
 
     name: str
@@ -62,6 +62,11 @@ class Dataset(NamedTuple):
             digest.update(f"{split.image.shape} {split.label.shape}".encode())
             digest.update(np.ascontiguousarray(split.label, np.int32).tobytes() + images.tobytes())
         return digest.hexdigest()[:16]
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros of any shape that take no memory, read-only."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def number_of_classes(label: Int[np.ndarray, "n *attributes"], label_names: Sized) -> int:

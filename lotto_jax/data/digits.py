@@ -25,6 +25,11 @@ def load(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.n
     }
 
 
+def outline(name: str, data_dir: str, image_size: int, examples: int) -> dict[str, np.ndarray]:
+    """The digits; they are few."""
+    return load(name, data_dir, image_size)[1]
+
+
 def image_shape(name: str, data_dir: str, image_size: int) -> tuple[int, int, int]:
     """(height, width, channels)."""
     return (image_size or 8, image_size or 8, 1)

@@ -33,7 +33,7 @@ from PIL import ExifTags, Image, ImageOps
 from lotto_jax import progress
 from lotto_jax.data import cache, decoding, pixels
 from lotto_jax.data.ahead import ahead
-from lotto_jax.data.dataset import SPLITS
+from lotto_jax.data.dataset import SPLITS, zeros
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 TEST_SHARE = 0.1
@@ -67,6 +67,19 @@ def load(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.n
     listing = _list(data_dir)
     version = _digest(listing)
     return version, decoding.cached(f"folder-{version}", image_size, functools.partial(_decode, listing, image_size))
+
+
+def outline(name: str, data_dir: str, image_size: int, examples: int) -> dict[str, np.ndarray]:
+    """The labels, and zeros in place of the images; reads what `image_shape` reads.
+
+    Raises:
+      ValueError: as `image_shape`.
+    """
+    listing = _list(data_dir)
+    shape = _image_shape(listing, image_size)
+    arrays = {f"{split}_image": zeros((len(label), *shape), np.uint8) for split, label in listing.labels.items()}
+    arrays |= {f"{split}_label": label for split, label in listing.labels.items()}
+    return arrays | ({"label_names": np.array(listing.label_names)} if listing.label_names else {})
 
 
 def image_shape(name: str, data_dir: str, image_size: int) -> tuple[int, int, int]:

@@ -54,6 +54,15 @@ def load(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.n
     return version, arrays
 
 
+def outline(name: str, data_dir: str, image_size: int, examples: int) -> dict[str, np.ndarray]:
+    """What the function returns; it is called.
+
+    Raises:
+      ValueError: as `load`.
+    """
+    return load(name, data_dir, image_size)[1]
+
+
 def image_shape(name: str, data_dir: str, image_size: int) -> tuple[int, int, int]:
     """(height, width, channels) of the images that the function returns; it is called.
 

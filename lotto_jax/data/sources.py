@@ -13,7 +13,8 @@ from lotto_jax.data.dataset import SPLITS, Dataset, Split
 
 
 class Source(Protocol):
-    """What each of these functions takes: `config.dataset.name`, `data_dir` and `image_size`.
+    """What each of these functions takes: `config.dataset.name`, `data_dir` and `image_size`; `outline` also
+    `examples`, the number to take for every split where it is not known (0: there is none).
 
     They raise ValueError, with one sentence that names the field, where the dataset cannot be used.
     """
@@ -25,6 +26,9 @@ class Source(Protocol):
         a label for each, `train_label`, ...: int32 [n] or [n, attributes]; `label_names`, if there are any: [classes]
         or [attributes].
         """
+
+    def outline(self, name: str, data_dir: str, image_size: int, examples: int) -> dict[str, np.ndarray]:
+        """Arrays of the shapes and dtypes of those that `load` gives; images may be zeros that take no memory."""
 
     def image_shape(self, name: str, data_dir: str, image_size: int) -> tuple[int, int, int]:
         """(height, width, channels) of the images that `load` gives."""
@@ -60,13 +64,46 @@ def load(
       validation_examples: examples held out from the end of the training split, in place of the validation split that
         the dataset may have of its own (0: that one).
       image_size: height and width to which images are resized (see `pixels.fit`); 0 for images as they are stored.
-      device_budget_mb: a training split whose images take more megabytes (2**20 bytes) is streamed.
+      device_budget_mb: megabytes (2**20 bytes) that the data may take on every device: images and labels of the
+        training split, and of the larger of the two others, which always lies there whole. Where it is more, the
+        training split is streamed.
 
     Raises:
       ValueError: if the dataset is not there (says where it looked and what helps), is of a kind that cannot be read,
         or has too few examples.
     """
     version, arrays = _source(name).load(name, data_dir, image_size)
+    return _dataset(name, version, arrays, train_examples, validation_examples, device_budget_mb)
+
+
+def outline(
+    name: str,
+    data_dir: str = "",
+    train_examples: int = 0,
+    validation_examples: int = 0,
+    image_size: int = 0,
+    device_budget_mb: float = 4096.0,
+) -> Dataset:
+    """A dataset of the shapes and dtypes of the one that `load` gives, for compiling; its images may be zeros.
+
+    Of a TFDS dataset that is not prepared `train_examples` has to be given, and every other split counts as large as
+    that; of a folder only headers are read. The arguments are those of `load`.
+
+    Raises:
+      ValueError: if that cannot be known.
+    """
+    arrays = _source(name).outline(name, data_dir, image_size, train_examples + validation_examples)
+    return _dataset(name, "", arrays, train_examples, validation_examples, device_budget_mb)
+
+
+def _dataset(
+    name: str,
+    version: str,
+    arrays: dict[str, np.ndarray],
+    train_examples: int,
+    validation_examples: int,
+    device_budget_mb: float,
+) -> Dataset:
     splits = {s: Split(arrays[f"{s}_image"], arrays[f"{s}_label"]) for s in SPLITS if f"{s}_image" in arrays}
     train = splits["train"]
     end = len(train.label) - validation_examples
@@ -81,7 +118,8 @@ def load(
         validation = splits.get("validation", validation)
     train = Split(*(a[:count] for a in train))
     label_names = tuple(str(label) for label in arrays.get("label_names", ()))
-    streamed = train.image.nbytes > device_budget_mb * 2**20
+    held = lambda split: sum(array.nbytes for array in split)  # noqa: E731
+    streamed = held(train) + max(held(validation), held(splits["test"])) > device_budget_mb * 2**20
     return Dataset(name, version, train, validation, splits["test"], label_names, streamed)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lotto_jax.data import cache, decoding, pixels
-from lotto_jax.data.dataset import SPLITS
+from lotto_jax.data.dataset import SPLITS, zeros
 
 
 def load(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.ndarray]]:
@@ -34,13 +34,35 @@ def load(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.n
     return info.parent.name, decoding.cached(f"{name}-{info.parent.name}", image_size, decode)
 
 
+def outline(name: str, data_dir: str, image_size: int, examples: int) -> dict[str, np.ndarray]:
+    """Zeros in the shapes of images and labels, as TFDS knows them.
+
+    Raises:
+      ValueError: as `image_shape`, or if the numbers of examples are not known.
+    """
+    info = _info(name, data_dir)
+    counts = {split: found.num_examples for split, found in info.splits.items() if split in SPLITS}
+    if not counts and not examples:
+        raise ValueError(
+            f"How many examples {name} has is not known before it is prepared; point config.dataset.data_dir at the "
+            "directory where it is, or set config.dataset.train_examples."
+        )
+    counts = counts or {"train": examples, "test": examples}
+    keys, names = _labels(name, info.features)
+    shape, label_shape = _image_shape(name, info.features, image_size), () if keys == ("label",) else (len(keys),)
+    names = names or tuple(map(str, range(classes(name, data_dir, image_size) or 1)))
+    arrays = {f"{split}_image": zeros((count, *shape), np.uint8) for split, count in counts.items()}
+    arrays |= {f"{split}_label": zeros((count, *label_shape), np.int32) for split, count in counts.items()}
+    return arrays | {"label_names": np.array(names)}
+
+
 def image_shape(name: str, data_dir: str, image_size: int) -> tuple[int, int, int]:
     """(height, width, channels), known to TFDS even of a dataset that is not prepared.
 
     Raises:
       ValueError: if TFDS does not know the dataset, or its images cannot be read.
     """
-    return _image_shape(name, _features(name, data_dir), image_size)
+    return _image_shape(name, _info(name, data_dir).features, image_size)
 
 
 def classes(name: str, data_dir: str, image_size: int) -> int | None:
@@ -49,7 +71,7 @@ def classes(name: str, data_dir: str, image_size: int) -> int | None:
     Raises:
       ValueError: if TFDS does not know the dataset, or it has no labels.
     """
-    features = _features(name, data_dir)
+    features = _info(name, data_dir).features
     keys, names = _labels(name, features)
     if keys == ("label",):
         return len(names) or getattr(features["label"], "num_classes", None)
@@ -70,12 +92,12 @@ def _preparation(name: str, directory: Path) -> str:
     )
 
 
-def _features(name: str, data_dir: str) -> Any:
-    """What TFDS knows about the examples of a dataset."""
+def _info(name: str, data_dir: str) -> Any:
+    """What TFDS knows about a dataset; it has no splits where it is not prepared."""
     import tensorflow_datasets as tfds
 
     try:
-        return tfds.builder(name, data_dir=_directory(data_dir), try_gcs=False).info.features
+        return tfds.builder(name, data_dir=_directory(data_dir), try_gcs=False).info
     except tfds.core.DatasetNotFoundError:
         raise ValueError(f"config.dataset.name is {name!r}, which TFDS does not know.") from None
 

@@ -57,11 +57,13 @@ def random(run: Run, here: Round) -> tuple[TrainState, pruning.Mask]:
 
 def random_pruned(run: Run, here: Round) -> tuple[TrainState, pruning.Mask]:
     """A random mask of the same sparsity in every layer, from the snapshot."""
-    return here.rewound, _shuffle(run.fresh.key, here.salt, here.mask)
+    return here.rewound, shuffle(run.fresh.key, here.salt, here.mask)
 
 
 @jax.jit
-def _shuffle(keys: Key[Array, "tickets"], salt: Int[Array, ""], mask: pruning.Mask) -> pruning.Mask:
+def shuffle(keys: Key[Array, "tickets"], salt: Int[Array, ""], mask: pruning.Mask) -> pruning.Mask:
+    """Random masks, each with as many entries left in every layer as one of the stacked masks."""
+
     def one(key: Array, ticket_mask: pruning.Mask) -> pruning.Mask:
         return pruning.random_like(streams.key(key, Stream.SHUFFLE, salt), ticket_mask)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
@@ -186,7 +187,8 @@ def objective(
         return detection.slimmed(made, slimming) if slimming else made
 
     if not isinstance(network, Network):
-        return _own(config, network, precision or config.precision, image_shape, classes, optimizer(1))
+        made = _own(config, network, precision or config.precision, image_shape, classes, optimizer(1))
+        return multiplied(made, config.matmul_precision)
     name = config.objective.get("name", network.objective)
     if name != network.objective:
         raise ValueError(
@@ -219,4 +221,29 @@ def objective(
     # The second part of a GAN is its discriminator.
     optimizers = [optimizer(config.objective.get("critic_steps", 1) if i else 1) for i in range(len(parts))]
     made = make(*parts, *optimizers, image_shape, **goals)
-    return made.wrapped(float8.emulated) if precision == "float8" else made
+    made = made.wrapped(float8.emulated) if precision == "float8" else made
+    return multiplied(made, config.matmul_precision)
+
+
+def multiplied(made: Objective, precision: str) -> Objective:
+    """The objective with training's float32 products in a precision, and those of what is measured in the highest.
+
+    So the numbers of different backends compare, as far as their trainings do.
+
+    Args:
+      made: the objective.
+      precision: "default", "high" or "highest", see `jax.default_matmul_precision`.
+    """
+
+    def within(chosen: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapped(*args: Any) -> Any:
+            with jax.default_matmul_precision(chosen):
+                return function(*args)
+
+        return wrapped
+
+    training = functools.partial(within, precision)
+    return made.wrapped(functools.partial(within, "highest"))._replace(
+        step=training(made.step), losses=tuple(loss._replace(value=training(loss.value)) for loss in made.losses)
+    )

@@ -27,7 +27,7 @@ def phase(run: Run, snapshots: Sequence[int] = ()) -> Phase:
         head = run.stack("both", 0, "dense", run.fresh, run.ones("both"))
         return Start(run.objective, run.placement, head, looks=snapshots, look=look)
 
-    return Phase("the dense networks", start, len(run.seeds) * run.steps, measured="every", drawn=True)
+    return Phase("the dense networks", start, len(run.seeds), len(run.seeds) * run.steps, measured="every", drawn=True)
 
 
 EXPERIMENT = Experiment(

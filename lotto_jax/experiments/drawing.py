@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lotto_jax.runs import pictures
-from lotto_jax.training import loop, stacks, streams
+from lotto_jax.training import loop, packing, stacks, streams
 from lotto_jax.training.streams import Stream
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def draw(run: Run) -> None:
     count = min(run.config.evaluation.images, len(run.feed.held_out(run.placement).label))
     if not count or not kept:
         return
-    batch = jax.tree.map(lambda x: x[:count], run.feed.held_out(run.placement))
+    batch = packing.unpack(jax.tree.map(lambda x: x[:count], run.feed.held_out(run.placement)))
     images = {"original": np.asarray(batch.image)}
     kinds = {"reconstructions": run.objective.reconstruct, "samples": run.objective.sample}
     for number in sorted({kept[i] for i in np.linspace(0, len(kept) - 1, PHASES).round().astype(int)}):

@@ -10,7 +10,7 @@ The costs of a ticket are the costs of the dense steps up to where it was found,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import jax
 import jax.numpy as jnp
@@ -51,9 +51,8 @@ class EarlyBirds:
             for seed in run.seeds
         ]
         work = len(run.seeds) * (run.steps if self.to_the_end else self.last)
-        search = Phase(
-            "the search", self.begin, work, self.found, self.to_the_end, "always" if self.to_the_end else "never"
-        )
+        measured: Literal["always", "never"] = "always" if self.to_the_end else "never"
+        search = Phase("the search", self.begin, len(run.seeds), work, self.found, self.to_the_end, measured)
         return [search, *(Bird(self, ticket).phase() for ticket in tickets)]
 
     def begin(self) -> Start:

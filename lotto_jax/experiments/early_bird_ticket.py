@@ -48,7 +48,7 @@ class Bird:
 
     def phase(self) -> Phase:
         """Its phase."""
-        return Phase(self.ticket.name, self.begin, self.birds.run.steps, self.record)
+        return Phase(self.ticket.name, self.begin, 1, self.birds.run.steps, self.record)
 
     def begin(self) -> Start:
         """What is left of the dense network, where its mask has settled."""

@@ -77,6 +77,7 @@ def _round(run: Run, number: int) -> Phase:
     return Phase(
         f"round {number} of {imp.rounds}",
         start,
+        len(imp.pruned) * len(chosen) * len(run.seeds),
         arms.work(run, chosen, len(imp.pruned), imp.rewind_step),
         record=lambda trained: one_shot.masks_of(run, trained),
         measured="every" if number < imp.rounds else "always",

@@ -72,8 +72,17 @@ def phase(run: Run, drawn: bool = False) -> list[Phase]:
             parts.append(run.stack(pruned, 1, "one_shot", rewound, mask))
         return Start(run.objective, run.placement, body=join(*parts), join=imp.rewind_step)
 
-    work = len(run.seeds) * len(imp.one_shot_sparsities) * (run.steps - imp.rewind_step)
-    return [Phase("one-shot tickets", start, work, lambda trained: masks_of(run, trained), drawn=drawn)]
+    tickets = len(run.seeds) * len(imp.one_shot_sparsities)
+    return [
+        Phase(
+            "one-shot tickets",
+            start,
+            tickets,
+            tickets * (run.steps - imp.rewind_step),
+            lambda trained: masks_of(run, trained),
+            drawn=drawn,
+        )
+    ]
 
 
 EXPERIMENT = Experiment(

@@ -106,6 +106,7 @@ class Phase(NamedTuple):
     Attributes:
       title: for progress and messages.
       start: what to train; called when all phases before are done.
+      tickets: how many train together, those of head and body.
       work: ticket-steps, for the progress bar.
       record: what to add to the run directory.
       evaluated: whether the objective's metrics are recorded; not so where training may end early.
@@ -116,6 +117,7 @@ class Phase(NamedTuple):
 
     title: str
     start: Callable[[], Start]
+    tickets: int
     work: int
     record: Callable[[Trained], Record] = lambda trained: Record()
     evaluated: bool = True

@@ -123,7 +123,9 @@ def phases(run: Run) -> list[Phase]:
             return Start(run.objective, run.placement, head)
 
         title = f"round {number} of {run.config.imp.rounds}"
-        return Phase(title, start, work(run, arms, len(run.config.imp.pruned), run.steps), measured="every")
+        choices = len(run.config.imp.pruned)
+        tickets = choices * len(arms) * len(run.seeds)
+        return Phase(title, start, tickets, work(run, arms, choices, run.steps), measured="every")
 
     return [dense.phase(run), *map(round_of, range(1, run.config.imp.rounds + 1))]
 

@@ -32,7 +32,7 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     """
     configuration.validate(config)
     experiment, root, given = experiments.of(config), Path(workdir), preemption or Preemption()
-    _check_read(config, experiment.reads)
+    check_read(config, experiment.reads)
     dataset = sources.load(**config.dataset)
     with contextlib.closing(feed_of(config, dataset)) as feed:
         if not experiment.parts:
@@ -80,7 +80,7 @@ def combine(config: ConfigDict, feed: Feed, directory: RunDirectory) -> None:
     results.replace(path, [*rows, *(row for part in parts for row in results.read(part))])
 
 
-def _check_read(config: ConfigDict, reads: tuple[str, ...]) -> None:
+def check_read(config: ConfigDict, reads: tuple[str, ...]) -> None:
     """Raise ValueError if a field is set that the experiment does not read."""
     default = configuration.flatten(configuration.as_dict(configuration.default()))
     for key, value in configuration.flatten(configuration.as_dict(config)).items():

@@ -82,10 +82,12 @@ class Run:
         directory: RunDirectory,
         preemption: Preemption,
         measure: Measure | None = None,
+        devices: Sequence[jax.Device] = (),
     ):
+        """`devices` are those that tickets may train on; empty for all that are here."""
         self.config: ConfigDict = config
         self.objective, self.feed, self.directory = objective, feed, directory
-        self.preemption, self.measure = preemption, measure
+        self.preemption, self.measure, self.devices = preemption, measure, devices
         self.steps, self.seeds = feed.steps, list(config.seeds)
         self.recorder = Recorder(directory.path, config.log_every)
         self.trainer = Trainer(config, feed, directory, preemption, self.recorder)
@@ -98,7 +100,8 @@ class Run:
 
     def place_tickets(self, objective: Objective, count: int) -> placement.Placement:
         """Where stacks of multiples of `count` tickets train."""
-        return placement.choose(self.config.parallel.tickets, objective, count, self.feed.batch_size)
+        wanted = self.config.parallel.tickets
+        return placement.choose(wanted, objective, count, self.feed.batch_size, self.devices)
 
     def build(self, precision: str = "", slimming: float = 0.0, steps: int = 0) -> Objective:
         """The objective of the configuration in another precision, with slimming, or of a shorter training."""

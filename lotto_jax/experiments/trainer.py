@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from lotto_jax import progress
 from lotto_jax.experiments.protocol import Stack, Start, Trained, join
 from lotto_jax.experiments.recorder import Recorder
-from lotto_jax.objectives.state import Batch, Objective, TrainState
+from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.pruning import masks
 from lotto_jax.runs import kept
 from lotto_jax.runs.directory import RunDirectory
@@ -19,6 +19,7 @@ from lotto_jax.runs.tickets import Ticket
 from lotto_jax.training import checkpoints, loop, stacks
 from lotto_jax.training.clock import Clock
 from lotto_jax.training.feed import Feed
+from lotto_jax.training.packing import Examples
 from lotto_jax.training.preemption import Preempted, Preemption
 
 CHUNK_SECONDS = 2.0  # of training between two looks of the host: progress, SIGTERM, curves
@@ -131,7 +132,7 @@ class Trainer:
         return Stack(tickets, states, mask)
 
     def _chunk(
-        self, start: Start, states: TrainState, mask: masks.Mask, data: Batch | loop.Streamed, step: int, end: int
+        self, start: Start, states: TrainState, mask: masks.Mask, data: Examples | loop.Streamed, step: int, end: int
     ) -> tuple[TrainState, dict, jax.Array]:
         return loop.train(
             start.objective,

@@ -16,6 +16,7 @@ from lotto_jax.metrics import images as image_sources
 from lotto_jax.metrics import resize as resizes
 from lotto_jax.metrics import weights
 from lotto_jax.metrics.inception import InceptionV3
+from lotto_jax.models import platforms
 from lotto_jax.models.classifier import ResNet18
 
 
@@ -111,12 +112,15 @@ def resnet18(network: ResNet18, params: PyTree, model_state: PyTree, channels: i
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "layers", "mesh"))
-def _compute(params: PyTree, images: Array, apply: Callable, layers: tuple[str, ...], mesh: Mesh) -> dict[str, Array]:
+def compute(params: PyTree, images: Array, apply: Callable, layers: tuple[str, ...], mesh: Mesh) -> dict[str, Array]:
+    """The features of a batch that is sharded over the axis `data` of a mesh: what `stream` runs."""
+
     def of_shard(params: PyTree, images: Array) -> dict[str, Array]:
         scaled = images.astype(jnp.float32)
         if images.dtype != jnp.uint8:
             scaled = (scaled + 1.0) * 127.5
-        features = apply(params, scaled)
+        with platforms.compiling_for(mesh.devices.flat[0].platform):
+            features = apply(params, scaled)
         return {layer: features[layer] for layer in layers}
 
     over_data = PartitionSpec("data")
@@ -158,7 +162,7 @@ def stream(
         if count < width:
             pad = np.pad if isinstance(batch, np.ndarray) else jnp.pad
             batch = pad(batch, [(0, width - count), (0, 0), (0, 0), (0, 0)])
-        output = _compute(params, jax.device_put(batch, sharded), extractor.apply, layers, mesh)
+        output = compute(params, jax.device_put(batch, sharded), extractor.apply, layers, mesh)
         if pending is not None:
             yield fetch(*pending)
         pending = output, count

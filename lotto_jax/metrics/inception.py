@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from lotto_jax.models import platforms
+
 LAYERS = ("64", "192", "768", "2048", "logits_unbiased", "logits")
 LOGITS = 1008
 
@@ -44,7 +46,7 @@ def _conv(name: str, x: Array, features: int, kernel: int | tuple[int, int], str
     """ReLU(convolution + bias)."""
     size = (kernel, kernel) if isinstance(kernel, int) else kernel
     weights, bias = _Weights(features, size, name=name)(x.shape[-1], x.dtype)
-    if padding == "VALID" and jax.default_backend() == "cpu":  # up to 3 times slower there as a `lax` convolution
+    if padding == "VALID" and platforms.current() == "cpu":  # up to 3 times slower there as a `lax` convolution
         x = _valid_conv(x, weights, stride)
     else:
         x = jax.lax.conv_general_dilated(

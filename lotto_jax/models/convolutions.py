@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from lotto_jax.models import winograd
+from lotto_jax.models import platforms, winograd
 
 Lowering = Literal["auto", "plain", "cpu"]
 Resample = Literal["double", "halve"]
@@ -231,7 +231,7 @@ _cpu_conv_transpose.defvjp(_cpu_conv_transpose_forward, _cpu_conv_transpose_back
 def _use_cpu(lowering: Lowering) -> bool:
     if lowering not in ("auto", "plain", "cpu"):
         raise ValueError(f"lowering is {lowering!r}; use 'auto', 'plain' or 'cpu'.")
-    return lowering == "cpu" or (lowering == "auto" and jax.default_backend() == "cpu")
+    return lowering == "cpu" or (lowering == "auto" and platforms.current() == "cpu")
 
 
 def conv(x: Image, kernel: Kernel, strides: Pair, padding: str | Pads, lowering: Lowering = "auto") -> Image:
@@ -242,8 +242,8 @@ def conv(x: Image, kernel: Kernel, strides: Pair, padding: str | Pads, lowering:
       kernel: `[kernel_height, kernel_width, input, output]`, of the same dtype.
       strides: of the two spatial axes.
       padding: "SAME", "VALID", or (low, high) for each spatial axis.
-      lowering: "plain" is `lax.conv_general_dilated`; "cpu" the form of this module; "auto" picks by the
-        default backend. All agree to float rounding, derivatives included.
+      lowering: "plain" is `lax.conv_general_dilated`; "cpu" the form of this module; "auto" picks by
+        `platforms.current`. All agree to float rounding, derivatives included.
     """
     if not _use_cpu(lowering):
         return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=_DIMENSIONS)

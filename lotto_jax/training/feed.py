@@ -1,7 +1,7 @@
 """A dataset as the training loop takes it: whole on the devices, or streamed from the host with the same results."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,16 @@ from jax.sharding import Mesh
 from lotto_jax.data.sources import Dataset, Split
 from lotto_jax.data.streaming import Stream
 from lotto_jax.objectives.state import Batch, TrainState
-from lotto_jax.training import loop, mesh
+from lotto_jax.training import loop, mesh, packing
+from lotto_jax.training.packing import Examples
 from lotto_jax.training.placement import Placement
 
 
 class _Placed(NamedTuple):
     """The two splits on the devices of a mesh; a training split that streams is not there."""
 
-    train: Batch | None
-    held_out: Batch
+    train: Examples | None
+    held_out: Examples
 
 
 class Feed:
@@ -37,7 +38,7 @@ class Feed:
         self.steps = epochs * self.epoch_steps
         self._held_out: Split = getattr(dataset, held_out)
         self._placed: dict[Mesh, _Placed] = {}
-        self._streams: dict[Mesh, Stream[Batch]] = {}
+        self._streams: dict[Mesh, Stream[Examples]] = {}
 
     @property
     def epoch_steps(self) -> int:
@@ -50,9 +51,27 @@ class Feed:
         shape = lambda x: jax.ShapeDtypeStruct((self.batch_size, *x.shape[1:]), x.dtype)  # noqa: E731
         return jax.eval_shape(Batch, *map(shape, self.dataset.train))
 
-    def held_out(self, placement: Placement) -> Batch:
+    def held_out(self, placement: Placement) -> Examples:
         """The split that tickets are evaluated on, on every device."""
         return self._on(placement.mesh).held_out
+
+    def outline(self, tickets: int, seeds: int, placement: Placement) -> tuple[Examples | loop.Streamed, Examples]:
+        """What `pieces` yields for so many tickets of so many seeds, and the held-out split, as shapes on the mesh."""
+        everywhere = mesh.replicated(placement.mesh)
+
+        def shapes(split: Split, axes: tuple[int, ...]) -> Examples:
+            one = packing.pack(*(array[:1] for array in split))
+            return jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct((*axes, *x.shape[1:]), x.dtype, sharding=everywhere), one
+            )
+
+        train, held_out = self.dataset.train, shapes(self._held_out, (len(self._held_out.label),))
+        if not self.dataset.streamed:
+            return shapes(train, (len(train.label),)), held_out
+        steps = self._piece_steps(seeds, placement)
+        first: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+        order: Any = jax.ShapeDtypeStruct((tickets,), jnp.int32, sharding=mesh.by_ticket(placement.mesh))
+        return loop.Streamed(shapes(train, (steps, seeds, self.batch_size)), first, order), held_out
 
     def first_batches(self, states: TrainState, count: int, placement: Placement) -> Batch:
         """The first `count` batches of every ticket, leaves [tickets, count, batch, ...]."""
@@ -63,7 +82,7 @@ class Feed:
 
     def pieces(
         self, states: TrainState, start: int, stop: int, placement: Placement
-    ) -> Iterator[tuple[int, Batch | loop.Streamed]]:
+    ) -> Iterator[tuple[int, Examples | loop.Streamed]]:
         """What `loop.train` takes as data from step `start` to `stop`, in pieces, each with the step that ends it."""
         resident = self._on(placement.mesh).train
         if resident is not None:
@@ -75,10 +94,14 @@ class Feed:
             jax.random.wrap_key_data(jnp.asarray(key_data)),
             placement.place(order.reshape(-1).astype(np.int32)),
         )
-        steps = min(stream.chunk_steps(len(keys) * self.batch_size), self.steps)
+        steps = self._piece_steps(len(keys), placement)
         firsts = range(start, stop, steps)
-        for first, batch in zip(firsts, stream.chunks(self._numbers(keys, steps), firsts), strict=True):
-            yield min(first + steps, stop), loop.Streamed(batch, jnp.int32(first), order)
+        for first, examples in zip(firsts, stream.chunks(self._numbers(keys, steps), firsts), strict=True):
+            yield min(first + steps, stop), loop.Streamed(examples, jnp.int32(first), order)
+
+    def _piece_steps(self, orders: int, placement: Placement) -> int:
+        """Steps of a streamed piece, with so many orders of the examples."""
+        return min(self._stream(placement.mesh).chunk_steps(orders * self.batch_size), self.steps)
 
     def _numbers(self, keys: jax.Array, steps: int) -> Callable[[int], np.ndarray]:
         """The examples of so many steps from a given one on, [steps, orders, batch]."""
@@ -91,16 +114,16 @@ class Feed:
         """The splits on a mesh; from another mesh they are copied, if at all, between devices."""
         if devices not in self._placed:
             source = next(iter(self._placed.values()), None) or _Placed(
-                None if self.dataset.streamed else Batch(*map(jnp.asarray, self.dataset.train)),
-                Batch(*map(jnp.asarray, self._held_out)),
+                None if self.dataset.streamed else packing.pack(*self.dataset.train),
+                packing.pack(*self._held_out),
             )
             self._placed[devices] = jax.device_put(source, mesh.replicated(devices))
         return self._placed[devices]
 
-    def _stream(self, devices: Mesh) -> Stream[Batch]:
+    def _stream(self, devices: Mesh) -> Stream[Examples]:
         if devices not in self._streams:
             everywhere = mesh.replicated(devices)
-            place = lambda split: jax.block_until_ready(jax.device_put(Batch(*split), everywhere))  # noqa: E731
+            place = lambda split: jax.block_until_ready(jax.device_put(packing.pack(*split), everywhere))  # noqa: E731
             self._streams[devices] = Stream(self.dataset.train, place)
         return self._streams[devices]
 

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from lotto_jax.models import platforms
 from lotto_jax.objectives.state import Batch, Images, Metrics, Objective, TrainState
 from lotto_jax.pruning import masks
-from lotto_jax.training import shuffle, streams
+from lotto_jax.training import packing, shuffle, streams
+from lotto_jax.training.packing import Examples
 from lotto_jax.training.streams import Stream
 
 Parallel = Literal["vmap", "sequential", "sharded"]
@@ -40,31 +42,35 @@ def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) ->
 
     Args:
       function: takes and returns pytrees of arrays; what all tickets share comes first.
-      tickets: "vmap" computes all of them in the same operations, split over the mesh's ticket axis; "sequential" one
-        after the other, each on the whole mesh; "sharded" gives every slice of the ticket axis its share of them,
-        which it computes one after the other. Convolutions of different kernels in one operation are slower than one
-        after the other on some backends.
-      mesh: axes `ticket` and `data`.
+      tickets: "sequential" computes one after the other, each on the whole mesh. Else every slice of the mesh's ticket
+        axis has its share of them, which it computes in the same operations ("vmap") or one after the other
+        ("sharded"). Convolutions of different kernels in one operation are slower than one after the other on some
+        backends.
+      mesh: axes `ticket` and `data`, of the devices that the program is compiled for.
     """
 
-    def together(shared: PyTree, *stacked: PyTree) -> PyTree:
-        return jax.vmap(functools.partial(function, shared), spmd_axis_name="ticket")(*stacked)
+    def of_one(*arguments: PyTree) -> PyTree:
+        with platforms.compiling_for(mesh.devices.flat[0].platform):
+            return function(*arguments)
+
+    def together(shared: PyTree, stacked: tuple[PyTree, ...]) -> PyTree:
+        return jax.vmap(functools.partial(of_one, shared))(*stacked)
 
     def one_by_one(shared: PyTree, stacked: tuple[PyTree, ...]) -> PyTree:
-        return lax.map(lambda one: function(shared, *one), stacked)
+        return lax.map(lambda one: of_one(shared, *one), stacked)
 
-    if tickets == "vmap":
-        return together
-    if tickets == "sharded":
-        one_by_one = jax.shard_map(
-            one_by_one,
+    of_slice = together if tickets == "vmap" else one_by_one
+    if tickets != "sequential":
+        # By hand: the compiler would have the devices ask each other whether all loops of all tickets are through.
+        of_slice = jax.shard_map(
+            of_slice,
             mesh=mesh,
             in_specs=(P(), P("ticket")),
             out_specs=P("ticket"),
             axis_names={"ticket"},
             check_vma=False,
         )
-    return lambda shared, *stacked: one_by_one(shared, stacked)
+    return lambda shared, *stacked: of_slice(shared, stacked)
 
 
 def finite(states: TrainState) -> Bool[Array, "tickets"]:
@@ -77,12 +83,12 @@ class Streamed(NamedTuple):
     """The batches of some steps, which `train` takes in place of all examples where these do not fit on the device.
 
     Attributes:
-      batch: images uint8 [steps, orders, batch, height, width, channels], labels [steps, orders, batch, ...].
+      examples: with the axes [steps, orders, batch].
       first: the step that the first of them belong to, int32 scalar.
       order: which order of the examples each ticket follows (one for all tickets of a seed).
     """
 
-    batch: Batch
+    examples: Examples
     first: Int[Array, ""]
     order: Int[Array, "tickets"]
 
@@ -111,7 +117,7 @@ def train(
     objective: Objective,
     states: TrainState,
     mask: masks.Mask,
-    data: Batch | Streamed,
+    data: Examples | Streamed,
     start: Int[Array, ""],
     stop: Int[Array, ""],
     *,
@@ -128,8 +134,8 @@ def train(
       objective: what a step is.
       states: leaves [tickets, ...], donated; pruned params are set to 0 first, whatever they are.
       mask: leaves [tickets, ...].
-      data: all training examples, uint8 images [n, height, width, channels] and labels [n, ...]; or, with the same
-        result bit for bit, the batches of the steps from `start` to `stop` at least.
+      data: all n training examples; or, with the same result bit for bit, the batches of the steps from `start` to
+        `stop` at least.
       start, stop: int32 scalars, `stop - start <= length`.
       batch_size: examples a step and ticket; an epoch is `n // batch_size` steps, shuffled anew for every ticket.
       length: most steps a call can make.
@@ -141,25 +147,24 @@ def train(
       ticket's state is finite.
     """
     if isinstance(data, Streamed):
-        orders, first, order = data.batch.label.shape[1], data.first, data.order
-        examples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), data.batch)
+        orders, first, order = data.examples.label.shape[1], data.first, data.order
+        examples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), data.examples)
     else:
         orders, first, order, examples = 0, start, jnp.zeros_like(states.step), data
-    image_shape = examples.image.shape[1:]
     # Inside a manual ticket axis the mesh is the surrounding one.
-    over_data = P("data") if tickets == "sharded" else NamedSharding(mesh, P("data"))
+    over_data = NamedSharding(mesh, P("data")) if tickets == "sequential" else P("data")
 
     def one_ticket(
         shared: tuple, state: TrainState, ticket_mask: masks.Mask, order: Array
     ) -> tuple[TrainState, dict[str, Array]]:
-        rows, first, start, stop = shared
+        examples, first, start, stop = shared
 
         def one_step(state: TrainState, step: Array) -> tuple[TrainState, Metrics]:
             if orders:
                 index = ((step - first) * orders + order) * batch_size + lax.iota(jnp.int32, batch_size)
             else:
-                index = _example_numbers(state.key, step, rows.label.shape[0], batch_size)
-            batch = Batch(_as_bytes(rows.image[index], image_shape), rows.label[index])
+                index = _example_numbers(state.key, step, examples.label.shape[0], batch_size)
+            batch = packing.unpack(jax.tree.map(lambda x: x[index], examples))
             batch = lax.with_sharding_constraint(batch, over_data)
             key = streams.key(state.key, Stream.NOISE, step)
             return objective.step(state, ticket_mask, batch, key)
@@ -173,24 +178,11 @@ def train(
         log = {name: jnp.zeros((length, *value.shape), value.dtype) for name, value in names.items()}
         return lax.fori_loop(start, stop, body, (state, log))
 
-    shared = examples._replace(image=_as_words(examples.image)), first, start, stop
-    states, log = over_tickets(one_ticket, tickets, mesh)(shared, states, mask, order)
+    states, log = over_tickets(one_ticket, tickets, mesh)((examples, first, start, stop), states, mask, order)
     return states, jax.tree.map(lambda x: x.T, log), finite(states)
 
 
-def _as_words(image: UInt8[Array, "n height width channels"]) -> Array:
-    """Images as rows of uint32 where they divide into them: XLA's CPU backend gathers an entry at a time."""
-    rows = image.reshape(image.shape[0], -1)
-    if rows.shape[1] % 4:
-        return rows
-    return lax.bitcast_convert_type(rows.reshape(rows.shape[0], -1, 4), jnp.uint32)
-
-
-def _as_bytes(rows: Array, shape: tuple[int, ...]) -> UInt8[Array, "batch height width channels"]:
-    return lax.bitcast_convert_type(rows, jnp.uint8).reshape(rows.shape[0], *shape)
-
-
-def _batches(data: Batch, batch_size: int) -> tuple[Batch, Batch | None]:
+def _batches(data: Examples, batch_size: int) -> tuple[Examples, Examples | None]:
     """Full batches stacked on a leading axis, and the shorter rest."""
     n = data.label.shape[0]
     full = n // batch_size * batch_size
@@ -204,7 +196,7 @@ def evaluate(
     params: PyTree,
     model_state: PyTree,
     keys: Key[Array, "tickets"],
-    data: Batch,
+    data: Examples,
     *,
     batch_size: int,
     mesh: Mesh,
@@ -213,13 +205,13 @@ def evaluate(
     """Metrics of stacked tickets over all examples of `data`, each example counted once."""
     n = data.label.shape[0]
 
-    def one_ticket(data: Batch, params: PyTree, model_state: PyTree, key: Array) -> Metrics:
+    def one_ticket(data: Examples, params: PyTree, model_state: PyTree, key: Array) -> Metrics:
         full, rest = _batches(data, min(batch_size, n))
         count = full.label.shape[0]
 
-        def on_batch(batch: Batch, i: Array) -> Metrics:
+        def on_batch(batch: Examples, i: Array) -> Metrics:
             own = streams.key(key, Stream.EVALUATION, i)
-            metrics = objective.evaluate(params, model_state, batch, own)
+            metrics = objective.evaluate(params, model_state, packing.unpack(batch), own)
             return jax.tree.map(lambda x: x * batch.label.shape[0], metrics)
 
         sums = lax.map(lambda item: on_batch(*item), (full, jnp.arange(count)))

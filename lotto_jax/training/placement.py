@@ -1,5 +1,6 @@
 """Where the tickets of a phase lie: the mesh, and how they share its program."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import jax
@@ -30,7 +31,9 @@ class Placement(NamedTuple):
         return self.mesh.shape["ticket"]
 
 
-def choose(wanted: str, objective: Objective, tickets: int, batch_size: int) -> Placement:
+def choose(
+    wanted: str, objective: Objective, tickets: int, batch_size: int, devices: Sequence[jax.Device] = ()
+) -> Placement:
     """The placement of stacks whose length is a multiple of `tickets`.
 
     Args:
@@ -39,13 +42,15 @@ def choose(wanted: str, objective: Objective, tickets: int, batch_size: int) -> 
       objective: whose networks train.
       tickets: what the ticket axis of the mesh must divide.
       batch_size: what its data axis must divide.
+      devices: where tickets may train; empty for all that are here.
     """
-    parallel = _automatic(objective) if wanted == "auto" else cast(loop.Parallel, wanted)
-    return Placement(mesh.make(1 if parallel == "sequential" else tickets, batch_size), parallel)
+    devices = devices or jax.devices()
+    parallel = _automatic(objective, len(devices)) if wanted == "auto" else cast(loop.Parallel, wanted)
+    return Placement(mesh.make(1 if parallel == "sequential" else tickets, batch_size, among=devices), parallel)
 
 
-def _automatic(objective: Objective) -> loop.Parallel:
+def _automatic(objective: Objective, devices: int) -> loop.Parallel:
     state = jax.eval_shape(objective.init, jax.random.key(0))
     if not any(leaf.ndim == 4 for leaf in jax.tree.leaves(state.params)):
         return "vmap"
-    return "sharded" if jax.device_count() > 1 else "sequential"
+    return "sharded" if devices > 1 else "sequential"

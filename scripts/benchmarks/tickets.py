@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lotto_jax import pruning
 from lotto_jax.models import autoencoder, dcgan
 from lotto_jax.objectives import adversarial, reconstruction
-from lotto_jax.objectives.state import Batch, Objective
-from lotto_jax.training import loop, mesh
+from lotto_jax.objectives.state import Objective
+from lotto_jax.training import loop, mesh, packing
 from scripts.benchmarks.common import Row, interleaved
 
 BATCH, STEPS, TICKETS, WIDTH, SHAPE = 64, 4, 4, 16, (32, 32, 3)
@@ -28,8 +29,8 @@ def _training(objective: Objective, tickets: loop.Parallel) -> Callable[[], obje
     """A call that trains all tickets for STEPS steps."""
     states = loop.init(objective, jnp.arange(TICKETS, dtype=jnp.uint32), jnp.uint32(0))
     mask = jax.vmap(lambda params: pruning.ones(params))(states.params)
-    image = jax.random.bits(jax.random.key(0), (1024, *SHAPE), jnp.uint8)
-    data = Batch(image, jnp.zeros(1024, jnp.int32))
+    image = np.random.default_rng(0).integers(0, 256, (1024, *SHAPE), np.uint8)
+    data = jax.device_put(packing.pack(image, np.zeros(1024, np.int32)))
     on = mesh.make(1, BATCH, devices=1)
     current = [states]
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from lotto_jax import pruning
 from lotto_jax.models.autoencoder import LinearAutoencoder
 from lotto_jax.objectives import reconstruction
-from lotto_jax.objectives.state import Batch
-from lotto_jax.training import loop, mesh
+from lotto_jax.training import loop, mesh, packing
 from lotto_jax.training.stacks import masked
 from scripts.benchmarks.common import Row, ask_torch, interleaved, seconds
 
@@ -48,8 +48,8 @@ def _training(tickets: int, prunable: pruning.masks.Prunable) -> Callable[[], ob
         return pruning.global_prune(pruning.magnitude(params), pruning.ones(params, prunable), 0.5)
 
     mask = jax.vmap(half)(states.params)
-    image = jax.random.bits(jax.random.key(0), (60_000, SIDE, SIDE, 1), jnp.uint8)
-    data = Batch(image, jnp.zeros(60_000, jnp.int32))
+    image = np.random.default_rng(0).integers(0, 256, (60_000, SIDE, SIDE, 1), np.uint8)
+    data = jax.device_put(packing.pack(image, np.zeros(60_000, np.int32)))
     on = mesh.make(tickets, BATCH, devices=1)
     current = [masked(states, mask)]
 

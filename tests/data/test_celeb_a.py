@@ -74,10 +74,13 @@ def test_the_validation_split_is_the_datasets_own_unless_one_is_held_out(load):
 
 
 def test_a_training_split_above_the_budget_is_streamed(load):
-    megabytes = 150 * 16 * 16 * 3 / 2**20
-    assert not load(image_size=16, device_budget_mb=megabytes).streamed
-    assert load(image_size=16, device_budget_mb=0.99 * megabytes).streamed
-    assert not load(image_size=16, train_examples=75, device_budget_mb=0.5 * megabytes).streamed
+    def megabytes(*counts):  # of images and of their 40 attributes
+        return sum(counts) * (16 * 16 * 3 + 40 * 4) / 2**20
+
+    assert not load(image_size=16, device_budget_mb=megabytes(150, COUNTS["validation"])).streamed
+    assert load(image_size=16, device_budget_mb=0.99 * megabytes(150, COUNTS["validation"])).streamed
+    assert not load(image_size=16, train_examples=75, device_budget_mb=megabytes(75, COUNTS["validation"])).streamed
+    assert load(image_size=16, train_examples=75, device_budget_mb=megabytes(75)).streamed
 
 
 def test_a_failure_midway_leaves_no_entry(load, tmp_path, monkeypatch):

@@ -58,6 +58,9 @@ def test_split_folders_are_the_splits_and_class_folders_the_labels(root):
     np.testing.assert_array_equal(dataset.test.image, [images["test/a/y.tif"], images["test/b/x.webp"]])
     assert dataset.test.label.tolist() == [0, 1] and dataset.validation.image.shape == (0, 6, 6, 3)
     assert sources.classes("folder", str(root)) == 2
+    outline = sources.outline("folder", str(root))
+    assert outline.train.image.shape == dataset.train.image.shape and outline.label_names == dataset.label_names
+    np.testing.assert_array_equal(outline.test.label, dataset.test.label)
 
 
 def test_a_validation_folder_is_the_validation_split(root):

@@ -106,6 +106,27 @@ def test_a_missing_dataset_names_the_place_and_both_remedies(tmp_path, monkeypat
     assert calls == [(("celeb_a",), {"data_dir": str(tmp_path), "file_format": "array_record"})]
 
 
+def test_an_outline_has_the_shapes_of_what_is_loaded_without_decoding(tfds_dir, tmp_path):
+    for name, directory, fields in (
+        ("digits", "", {"validation_examples": 100, "image_size": 16}),
+        ("tiny_shapes", str(tfds_dir), {"train_examples": 12, "device_budget_mb": 0.0}),
+    ):
+        outline = sources.outline(name, directory, **fields)
+        assert not (tmp_path / "cache").exists()
+        for found, loaded in zip(outline, sources.load(name, directory, **fields), strict=True):
+            if isinstance(loaded, sources.Split):
+                assert [(a.shape, a.dtype) for a in found] == [(a.shape, a.dtype) for a in loaded]
+        assert (outline.classes, outline.streamed) == (10 if name == "digits" else 4, name == "tiny_shapes")
+
+
+def test_the_outline_of_a_dataset_that_is_not_prepared_needs_its_size(tmp_path):
+    with pytest.raises(ValueError, match="How many examples cifar10 has is not known"):
+        sources.outline("cifar10", str(tmp_path))
+    outline = sources.outline("cifar10", str(tmp_path), train_examples=50_000)
+    assert outline.train.image.shape == outline.test.image.shape == (50_000, 32, 32, 3) and outline.classes == 10
+    assert outline.train.image.nbytes == 50_000 * 3072 and outline.train.image.base.nbytes == 1  # takes no memory
+
+
 def test_the_bundled_digits_are_the_1797_of_scikit_learn():
     from sklearn.datasets import load_digits
 

@@ -22,7 +22,10 @@ def longer(run):
         body = run.stack("both", 1, "lucky", run.snapshot(half), mask)
         return Start(run.objective, run.placement, body=body, join=half)
 
-    return [dense.phase(run, [half]), Phase("lucky tickets", start, len(run.seeds) * (run.steps - half))]
+    return [
+        dense.phase(run, [half]),
+        Phase("lucky tickets", start, len(run.seeds), len(run.seeds) * (run.steps - half)),
+    ]
 
 
 EXPERIMENT = Experiment(lambda config, objective, feed: None, longer, (sections.metrics,))

@@ -28,6 +28,25 @@ def test_a_network_is_built_by_name_for_the_images_at_hand(name):
     assert jax.tree.structure(kept) == jax.tree.structure(state.params)
 
 
+@pytest.mark.parametrize("precision", ["default", "high", "highest"])
+def test_training_multiplies_as_configured_and_measuring_in_full(precision):
+    objective = build.objective(tiny.config(matmul_precision=precision), (8, 8, 1))
+    state = jax.eval_shape(objective.init, jax.random.key(0))
+    mask, key = jax.eval_shape(masks.ones, state.params), jax.random.key(0)
+    batch = Batch(jnp.zeros((2, 8, 8, 1), jnp.uint8), jnp.zeros(2, jnp.int32))
+    measured = state.params, state.model_state, batch, key
+    chosen, highest = (jax.lax.Precision(name) for name in (precision, "highest"))
+    for function, arguments, expected in (
+        (objective.step, (state, mask, batch, key), chosen),
+        (objective.losses[0].value, measured, chosen),
+        (objective.evaluate, measured, highest),
+        (objective.reconstruct, measured, highest),
+    ):
+        jaxpr = jax.make_jaxpr(lambda *inputs, f=function: f(*inputs))(*arguments).jaxpr
+        found = {e.params["precision"] for e in jaxpr.eqns if e.primitive.name == "dot_general"}
+        assert found == {(expected, expected)}, function
+
+
 def test_a_critic_without_batch_norm_takes_a_gradient_penalty():
     chosen = tiny.config(
         model={"name": "sngan", "width": 8},

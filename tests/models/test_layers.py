@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lotto_jax.models import layers
+from lotto_jax.models import layers, platforms
 
 
 def assert_close(actual, expected):
@@ -72,6 +72,17 @@ def test_plain_lowering_traces_single_convolutions_and_allows_forward_mode():
         jax.jvp(call, (x,), (x,))
     assert "conv_general_dilated" in primitives(jaxpr.jaxpr)
     assert not any("custom_vjp" in name for name in primitives(jaxpr.jaxpr))
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_layers_take_the_form_of_the_platform_that_is_compiled_for(platform):
+    """Whatever the devices here are: a gradient's forms differ, a layer's own CPU form has a custom derivative."""
+    layer, x = layers.Conv(4, 3), jnp.ones((1, 8, 8, 3))
+    variables = layer.init(jax.random.key(0), x)
+    with platforms.compiling_for(platform):
+        jaxpr = str(jax.make_jaxpr(lambda v: layer.apply(v, x))(variables))
+    assert ("custom_vjp_call" in jaxpr) == (platform == "cpu")
+    assert platforms.current() == jax.default_backend()
 
 
 def test_unknown_fields_are_clear_errors():

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from lotto_jax.objectives.state import Batch, Objective, TrainState
+from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.pruning import channels
-from lotto_jax.training import detection, loop, mesh
+from lotto_jax.training import detection, loop, mesh, packing
 
 CHANNELS, STEPS = 40, 60
 
@@ -38,7 +38,7 @@ def trained(objective, pieces=(0, STEPS)):
     """The states after the last step, and the logs."""
     states = loop.init(objective, jnp.arange(2, dtype=jnp.uint32), jnp.uint32(0))
     mask = jax.tree.map(lambda x: jnp.ones(x.shape[:1], bool), states.params)
-    data = Batch(jnp.zeros((8, 2, 2, 1), jnp.uint8), jnp.zeros(8, jnp.int32))
+    data = packing.pack(np.zeros((8, 2, 2, 1), np.uint8), np.zeros(8, np.int32))
     logs, scales = [], []
     for start, stop in itertools.pairwise(pieces):
         states, log, _ = loop.train(

@@ -9,8 +9,8 @@ import pytest
 from lotto_jax import pruning
 from lotto_jax.data import sources
 from lotto_jax.experiments import build
-from lotto_jax.objectives.state import Batch, masked_update
-from lotto_jax.training import loop, mesh
+from lotto_jax.objectives.state import masked_update
+from lotto_jax.training import loop, mesh, packing
 from lotto_jax.training.stacks import masked
 from tests import tiny
 
@@ -25,7 +25,7 @@ def objective():
 
 @pytest.fixture(scope="module")
 def data():
-    return Batch(*map(jnp.asarray, sources.load("digits").train))
+    return packing.pack(*sources.load("digits").train)
 
 
 def init(objective, seeds, salt=0):
@@ -113,7 +113,8 @@ def test_tickets_of_a_seed_see_the_same_batches_and_start_from_other_weights(obj
 
 def test_an_epoch_sees_every_example_once_and_epochs_differ(objective, data):
     """A model-free objective that records which examples came: their labels' positions are the data."""
-    numbered = Batch(jnp.arange(data.label.size, dtype=jnp.uint32).view(jnp.uint8).reshape(-1, 1, 1, 4), data.label)
+    numbers = np.arange(data.label.size, dtype=np.uint32)
+    numbered = packing.pack(numbers.view(np.uint8).reshape(-1, 1, 1, 4), data.label)
 
     def step(state, mask, batch, key):
         number = jax.lax.bitcast_convert_type(batch.image[:, 0, 0, :], jnp.uint32)
@@ -193,7 +194,7 @@ def test_evaluation_counts_every_example_once(objective, data):
     """Against float64 numpy on the whole set at once, with a last batch that is shorter."""
     states = init(objective, [0, 1])
     metrics = loop.evaluate(objective, states.params, states.model_state, states.key, data, batch_size=100, mesh=ONE)
-    x = np.asarray(data.image, np.float64).reshape(-1, 64) / 255
+    x = np.asarray(packing.unpack(data).image, np.float64).reshape(-1, 64) / 255
     for i in range(2):
         encoder, decoder = (
             jax.tree.map(lambda p, i=i: np.asarray(p[i], np.float64), states.params[c]["dense"])

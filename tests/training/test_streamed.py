@@ -8,9 +8,8 @@ import pytest
 from lotto_jax.data import sources, streaming
 from lotto_jax.experiments import build
 from lotto_jax.experiments.run import run
-from lotto_jax.objectives.state import Batch
 from lotto_jax.pruning import global_prune, magnitude, ones
-from lotto_jax.training import loop, mesh
+from lotto_jax.training import loop, mesh, packing
 from lotto_jax.training.stacks import masked
 from tests import tiny
 
@@ -41,10 +40,9 @@ def test_streamed_batches_train_to_the_same_bits_as_resident_data(shape):
     def chunk(start):
         first = 2 if start < 12 else 12
         numbers = loop.example_numbers(states.key[:2], jnp.int32(first), steps=10, n=N, batch_size=BATCH)
-        batch = Batch(*(jnp.asarray(a[np.asarray(numbers)]) for a in split))
-        return loop.Streamed(batch, jnp.int32(first), order)
+        return loop.Streamed(packing.pack(*(a[np.asarray(numbers)] for a in split)), jnp.int32(first), order)
 
-    resident = Batch(*map(jnp.asarray, split))
+    resident = packing.pack(*split)
     tiny.assert_same(train(chunk), train(lambda start: resident))
 
 

@@ -1,0 +1,76 @@
+"""`lotto-jax preflight` on devices that are here: its numbers against those counted by hand, and refusals."""
+
+import json
+
+import jax
+import pytest
+
+from lotto_jax import cli
+from lotto_jax.experiments.preflight import as_json, preflight, table
+from lotto_jax.training import topologies
+from tests import tiny
+
+WEIGHTS = 2 * 64 * 8  # of the linear autoencoder of 8x8 digits, and 8 + 64 biases
+EXAMPLES = 1438
+
+
+@pytest.fixture(scope="module")
+def three_devices():
+    """Which neither two seeds nor a batch of 128 can share, so that one trains."""
+    return topologies.of("this")._replace(devices=jax.devices()[:3], chips=3)
+
+
+@pytest.fixture(scope="module")
+def report(three_devices):
+    (found,) = preflight(tiny.config(imp__rounds=1, imp__one_shot_sparsities=(0.5,)), three_devices)
+    return found
+
+
+def test_a_run_is_counted_as_it_will_train(report):
+    seeds, steps, rewind = 2, 22, 3
+    round_, one_shot = seeds * (rewind + 2 * (steps - rewind)), seeds * (steps - rewind)
+    assert (report.steps, report.phases, report.ticket_steps) == (steps, 3, seeds * steps + round_ + one_shot)
+    assert (report.mesh, report.abreast, report.idle) == ({"ticket": 1, "data": 1}, 1, pytest.approx(2 / 3))
+    assert report.hours is None and report.chip_hours is None  # this compiler has no estimates
+
+
+def test_its_programs_take_the_bytes_that_their_arguments_have(report):
+    found = {(program.name, program.tickets): program for program in report.programs}
+    assert list(found) == [
+        ("step", 1), ("train", 2), ("train", 4), ("evaluate", 4), ("prune", 2), ("prune at once", 2)
+    ]  # fmt: skip
+    state = 4 * (3 * (WEIGHTS + 72) + 2) + 8  # params and moments, the counts of Adam and of the state, the key
+    ticket = state + WEIGHTS  # and the mask of the kernels
+    data = EXAMPLES * (64 + 4)
+    for tickets in (2, 4):
+        assert found["train", tickets].arguments == tickets * ticket + data + 8  # and the bounds
+    assert found["prune", 2].arguments == 2 * (4 * WEIGHTS + WEIGHTS) + 4
+    for program in found.values():
+        assert program.memory >= program.arguments and not program.collectives
+
+
+def test_the_report_is_a_table_and_an_object(report):
+    read = json.loads(as_json(report))
+    assert read["ticket_steps"] == report.ticket_steps and read["programs"][1]["name"] == "train"
+    lines = table(report).splitlines()
+    assert "3 phases, 22 steps a ticket" in table(report)
+    assert sum(line.startswith("| train ") for line in lines) == 2
+
+
+def test_what_does_not_fit_is_refused_with_the_field_to_change(three_devices):
+    with pytest.raises(
+        ValueError, match=r"'step' of 1 ticket needs .* MiB of .*; reduce config.train.batch_size \(now 128"
+    ):
+        preflight(tiny.config(), three_devices._replace(memory=2**10))
+
+
+@pytest.mark.parametrize(
+    ("topology", "message"),
+    [("v5e", "--topology is 'v5e'; it takes"), ("h100:8", "'h100:8'; it takes"), ("v9:2x2", "'v9:2x2'; it takes")],
+)
+def test_an_unknown_topology_is_one_sentence_and_status_1(topology, message, capsys, monkeypatch):
+    monkeypatch.setattr("os.environ", dict())  # which the command sets
+    with pytest.raises(SystemExit) as error:
+        cli.main(["preflight", "--config=configs/quickstart.py", f"--topology={topology}"])
+    said = capsys.readouterr().err
+    assert error.value.code == 1 and message in said and len(said.strip().splitlines()) == 1

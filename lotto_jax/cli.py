@@ -6,6 +6,7 @@ import inspect
 import os
 import runpy
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -201,6 +202,9 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
         hosts.leave(preemption.status)
     except (ValueError, OSError, RunDirectoryError, StorageError, Diverged, hosts.Lost) as error:
         hosts.leave(_fault(error))
+    except Exception:
+        traceback.print_exc()
+        hosts.leave(1)
     return _report(args) if hosts.is_first() else 0
 
 

@@ -57,8 +57,8 @@ class Store:
         With `alone` the directory is there, and this process only reads, whatever others do.
         """
         self.directory = directory
-        by_itself = ocp.options.MultiprocessingOptions(jax.process_index(), {jax.process_index()})
-        reading = ocp.CheckpointManagerOptions(read_only=True, create=False, multiprocessing_options=by_itself)
+        self._by_itself = ocp.options.MultiprocessingOptions(jax.process_index(), {jax.process_index()})
+        reading = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=self._by_itself)
         writing = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
         self._manager = ocp.CheckpointManager(directory.absolute(), options=reading if alone else writing)
         self._reader = self._manager if alone else ocp.CheckpointManager(directory.absolute(), options=reading)
@@ -109,7 +109,8 @@ class Store:
     def _stored_shapes(self, step: int) -> PyTree:
         """What `restore` needs to read a state as it was stored, onto the first device of this process."""
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        stored = self._reader.item_metadata(step).state
+        with ocp.StandardCheckpointer(multiprocessing_options=self._by_itself) as reader:
+            stored = reader.metadata(self.directory.absolute() / str(step) / "state").item_metadata.tree
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             stored,

@@ -91,9 +91,9 @@ class Feed:
         """The splits on a mesh; from another mesh they are copied, if at all, between devices."""
         if devices not in self._placed:
             train = None if self.dataset.streamed else self.dataset.train
-            source = next(iter(self._placed.values()), None) or (train, self._held_out)
-            everywhere = mesh.replicated(devices)
-            self._placed[devices] = _Placed(*(split and Batch(*hosts.place(split, everywhere)) for split in source))
+            source = next(iter(self._placed.values()), (train, self._held_out))
+            train, held_out = hosts.place(source, mesh.replicated(devices))
+            self._placed[devices] = _Placed(train and Batch(*train), Batch(*held_out))
         return self._placed[devices]
 
     def _stream(self, devices: Mesh) -> Stream[Batch]:

@@ -50,14 +50,15 @@ def initialize(coordinator: str, processes: int, process: int, timeout: float) -
     _limit["seconds"] = timeout
     if coordinator == "off" or jax.distributed.is_initialized():
         return
-    found: dict[str, Any] = {} if coordinator == "auto" else _found(coordinator, processes, process)
+    arguments: dict[str, Any] = {} if coordinator == "auto" else _arguments(coordinator, processes, process)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `Preemption`
     # The limit on waiting comes first: it ends in a sentence, a missing heartbeat in an abort by JAX.
-    limits = {"initialization_timeout": int(timeout), "heartbeat_timeout_seconds": int(timeout + 2 * GRACE_SECONDS)}
+    arguments["initialization_timeout"] = int(timeout)
+    arguments["heartbeat_timeout_seconds"] = int(timeout + 2 * GRACE_SECONDS)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a cluster that could be one of several processes
-            jax.distributed.initialize(**found, **limits)
+            jax.distributed.initialize(**arguments)
         jax.devices()  # all of them report theirs
     except jax.errors.JaxRuntimeError as error:
         raise Lost(
@@ -74,7 +75,7 @@ def initialize(coordinator: str, processes: int, process: int, timeout: float) -
         ) from error
 
 
-def _found(coordinator: str, processes: int, process: int) -> dict[str, Any]:
+def _arguments(coordinator: str, processes: int, process: int) -> dict[str, Any]:
     if not re.fullmatch(r"\S+:\d+", coordinator):
         raise ValueError(f"config.distributed.coordinator is {coordinator!r}; it takes auto, off, or host:port.")
     if not 0 <= process < processes:

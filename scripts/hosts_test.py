@@ -19,10 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 SEARCH = (
     "--config=configs/quickstart.py",
-    "--config.imp.rounds=2",
-    "--config.train.epochs=4",
+    "--config.imp.rounds=1",
+    "--config.imp.one_shot_sparsities=()",
+    "--config.train.epochs=2",
     "--config.checkpoint.every_seconds=0",
-    "--config.distributed.timeout=20",
+    "--config.evaluation.images=2",
+    "--config.distributed.timeout=30",
 )
 SEEDS = {count: f"--config.seeds={tuple(range(count))}" for count in (2, 4, 8)}
 SECONDS = 400  # that a run may take
@@ -49,12 +51,13 @@ class Launch:
         self._processes = []
         for number, log in enumerate(self._logs):
             command = [sys.executable, "-c", "from lotto_jax.cli import main; main()", "run", f"--workdir={path}"]
+            command += [*SEARCH, *options]
             if processes > 1:
                 fields = {"coordinator": coordinator, "processes": processes, "process": number}
                 command += [f"--config.distributed.{name}={value}" for name, value in fields.items()]
             with open(log, "w") as out:
                 started_process = subprocess.Popen(
-                    [*command, *SEARCH, *options], cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
+                    command, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT
                 )
             self._processes.append(started_process)
 
@@ -109,8 +112,8 @@ def finished(path: Path, processes: int, devices: int, *options: str) -> tuple[b
 
 def same(root: Path) -> Found:
     """Four devices in one, two and four processes: a ticket on each device, then half the batch of a ticket."""
-    for name, seeds in (("whole tickets", SEEDS[4]), ("split batches", SEEDS[2])):
-        found = {n: finished(root / f"{seeds[-2]}-{n}", n, 4 // n, seeds) for n in (1, 2, 4)}
+    for name, seeds in (("whole tickets", 4), ("split batches", 2)):
+        found = {n: finished(root / f"{seeds}-{n}", n, 4 // n, SEEDS[seeds]) for n in (1, 2, 4)}
         for n in (2, 4):
             yield f"{name}: {n} processes, {4 // n} devices each", found[n] == found[1], "results and masks of 1x4"
 

@@ -201,8 +201,10 @@ class Measure:
         """
         todo = hosts.first(self._todo, path, store, phases)
         restored = functools.lru_cache(1)(functools.partial(kept.restore, store))
-        with progress.bar(total=len(todo), desc="measuring", unit=" tickets", leave=False, delay=1.0) as bar:
+        shape = {"total": len(todo), "desc": "measuring", "unit": " tickets", "leave": False, "delay": 1.0}
+        with progress.bar(**shape, disable=not hosts.is_first()) as bar:
             for phase, i, columns in todo:
+                bar.set_postfix_str(kept.tickets_of(store, phase)[i].name)
                 if reason := hosts.first(self._add, path, store, phase, i, columns, restored):
                     raise checkpoints.StorageError(reason)
                 bar.update()

@@ -24,6 +24,7 @@ SEARCH = (
     "--config.train.epochs=2",
     "--config.checkpoint.every_seconds=0",
     "--config.evaluation.images=2",
+    "--config.log_every=1",
     "--config.distributed.timeout=30",
 )
 SEEDS = {count: f"--config.seeds={tuple(range(count))}" for count in (2, 4, 8)}

@@ -132,4 +132,10 @@ def _train(
     with contextlib.ExitStack() as closing:
         directory = closing.enter_context(contextlib.closing(RunDirectory(workdir, config, feed.dataset.fingerprint)))
         made = Run(config, experiments.of(config), objective, feed, directory, preemption, metrics)
-        closing.enter_context(contextlib.closing(made)).run()
+        closing.callback(made.close)
+        try:
+            made.run()
+        except Exception:
+            if jax.process_count() > 1:
+                closing.pop_all()  # to close is to wait for saves, and these wait for a process that may be gone
+            raise

@@ -24,7 +24,7 @@ from jaxtyping import PyTree
 
 from lotto_jax import progress
 
-GRACE_SECONDS = 10.0  # that a process which stops waits for the others to hear of it
+GRACE_SECONDS = 5.0  # that a process which stops waits for the others to hear of it
 MESSAGE_BYTES = 1024  # messages are padded to multiples, so that few programs are compiled
 
 Inputs = ParamSpec("Inputs")
@@ -52,9 +52,9 @@ def initialize(coordinator: str, processes: int, process: int, timeout: float) -
         return
     arguments: dict[str, Any] = {} if coordinator == "auto" else _arguments(coordinator, processes, process)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `Preemption`
-    # The limit on waiting comes first: it ends in a sentence, a missing heartbeat in an abort by JAX.
+    # The limit on waiting is the shorter one: it ends in a sentence, a missing heartbeat in an abort by JAX.
     arguments["initialization_timeout"] = int(timeout)
-    arguments["heartbeat_timeout_seconds"] = int(timeout + 2 * GRACE_SECONDS)
+    arguments["heartbeat_timeout_seconds"] = int(timeout + 60)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a cluster that could be one of several processes

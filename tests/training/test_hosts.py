@@ -57,7 +57,7 @@ def test_fields_that_make_no_sense_are_refused(tmp_path, fields, sentence):
 def test_other_processes_are_no_other_configuration(tmp_path):
     RunDirectory(tmp_path / "run", tiny.config(distributed__processes=2, distributed__process=1)).close()
     RunDirectory(tmp_path / "run", tiny.config(distributed__coordinator="off", distributed__timeout=5.0)).close()
-    with pytest.raises(RunDirectoryError, match="another configuration: train.epochs"):
+    with pytest.raises(RunDirectoryError, match="another configuration"):
         RunDirectory(tmp_path / "run", tiny.config(train__epochs=3))
 
 

@@ -25,7 +25,7 @@ SEARCH = (
     "--config.checkpoint.every_seconds=0",
     "--config.evaluation.images=2",
     "--config.log_every=1",
-    "--config.distributed.timeout=30",
+    "--config.distributed.timeout=15",
 )
 SEEDS = {count: f"--config.seeds={tuple(range(count))}" for count in (2, 4, 8)}
 SECONDS = 400  # that a run may take
@@ -128,7 +128,8 @@ def sigkill(root: Path) -> Found:
         began = time.monotonic()
         statuses, said = launch.statuses(victim), launch.sentences(1 - victim)
         seconds = time.monotonic() - began
-        good = statuses == [1] and len(said) == 1 and f"rocess {victim}" in said[0]
+        # Without process 0, where the coordination service lives, JAX may abort the others before they can speak.
+        good = (statuses, len(said)) == ([1], 1) and f"rocess {victim}" in said[0] or victim == 0 and statuses == [-6]
         yield f"SIGKILL to process {victim} of 2", good, f"after {seconds:.0f} s, {statuses}: {' '.join(said)}"
         yield (
             "  ... goes on as 4x1",

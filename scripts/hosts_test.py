@@ -129,7 +129,9 @@ def sigkill(root: Path) -> Found:
         statuses, said = launch.statuses(victim), launch.sentences(1 - victim)
         seconds = time.monotonic() - began
         # Without process 0, where the coordination service lives, JAX may abort the others before they can speak.
-        good = (statuses, len(said)) == ([1], 1) and f"rocess {victim}" in said[0] or victim == 0 and statuses == [-6]
+        good = ((statuses, len(said)) == ([1], 1) and f"rocess {victim}" in said[0]) or (
+            victim == 0 and statuses == [-6]
+        )
         yield f"SIGKILL to process {victim} of 2", good, f"after {seconds:.0f} s, {statuses}: {' '.join(said)}"
         yield (
             "  ... goes on as 4x1",

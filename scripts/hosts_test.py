@@ -128,10 +128,9 @@ def sigkill(root: Path) -> Found:
         began = time.monotonic()
         statuses, said = launch.statuses(victim), launch.sentences(1 - victim)
         seconds = time.monotonic() - began
+        named = (statuses, len(said)) == ([1], 1) and f"rocess {victim}" in said[0]
         # Without process 0, where the coordination service lives, JAX may abort the others before they can speak.
-        good = ((statuses, len(said)) == ([1], 1) and f"rocess {victim}" in said[0]) or (
-            victim == 0 and statuses == [-6]
-        )
+        good = named or (victim == 0 and statuses == [-6])
         yield f"SIGKILL to process {victim} of 2", good, f"after {seconds:.0f} s, {statuses}: {' '.join(said)}"
         yield (
             "  ... goes on as 4x1",

@@ -44,37 +44,39 @@ class Lost(Exception):
 def initialize(coordinator: str, processes: int, process: int, timeout: float) -> None:
     """Find the other processes of the run, before JAX computes anything; see `config.distributed`.
 
-    A program that has called `jax.distributed.initialize` is left as it is.
+    A program that has called `jax.distributed.initialize` is left as it is. If the others do not come within `timeout`
+    seconds the process ends with a sentence.
 
     Raises:
-      Lost: if the others do not come within `timeout` seconds.
       ValueError: if the fields make no sense, or JAX computes already.
     """
     if coordinator == "off" or jax.distributed.is_initialized():
         return
     arguments: dict[str, Any] = {} if coordinator == "auto" else _arguments(coordinator, processes, process)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `Preemption`
-    # The lookout of `together` is to come first: it ends in a sentence, a missing heartbeat in an abort by JAX.
-    arguments["initialization_timeout"] = int(timeout)
-    arguments["heartbeat_timeout_seconds"] = int(timeout + 60)
+    # Our own limits are to come first: they end in a sentence, those of JAX in an abort.
+    arguments["initialization_timeout"] = arguments["heartbeat_timeout_seconds"] = int(timeout + 60)
+    message = (
+        f"The other processes of the run did not come within {timeout:g} s; start all of them, with the same "
+        "config.distributed.coordinator, or raise config.distributed.timeout."
+    )
+    patience = threading.Timer(timeout, _end, [message])
+    patience.daemon = True
+    patience.start()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a cluster that could be one of several processes
             jax.distributed.initialize(**arguments)
         jax.devices()  # all of them report theirs
-    except jax.errors.JaxRuntimeError as error:
-        raise Lost(
-            f"The other processes of the run did not come within {timeout:g} s ({_first_line(error)}); start all of "
-            "them, with the same config.distributed.coordinator, or raise config.distributed.timeout."
-        ) from error
     except (ValueError, RuntimeError) as error:
         undetected = isinstance(error, ValueError) or "must be called before" in str(error)
-        if coordinator == "auto" and undetected:
-            return
-        raise ValueError(
-            f"config.distributed.coordinator is {coordinator!r}, but the processes cannot be joined "
-            f"({_first_line(error)}); set it to 'off' for a single process."
-        ) from error
+        if coordinator != "auto" or not undetected:
+            raise ValueError(
+                f"config.distributed.coordinator is {coordinator!r}, but the processes cannot be joined "
+                f"({_first_line(error)}); set it to 'off' for a single process."
+            ) from error
+    finally:
+        patience.cancel()
 
 
 def _arguments(coordinator: str, processes: int, process: int) -> dict[str, Any]:
@@ -173,8 +175,7 @@ class _Lookout:
             try:
                 _meet(f"lotto_jax-alive-{self._started}", self.seconds)
             except Lost as lost:
-                print(f"lotto-jax: {lost}", file=sys.stderr, flush=True)
-                os._exit(1)  # the main thread may wait for devices of that process without end
+                _end(str(lost))
             time.sleep(LOOK_SECONDS)
 
     def wait(self) -> None:
@@ -186,6 +187,12 @@ class _Lookout:
         with self._gate:
             self._last = max(_exchange(self._started, GRACE_SECONDS))
         self._thread.join()
+
+
+def _end(message: str) -> None:
+    """End the process from a thread: the main one may wait without end for what a lost process has to do."""
+    print(f"lotto-jax: {message}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _missing(report: str) -> str:

@@ -14,12 +14,21 @@ def make(tickets: int, batch_size: int, devices: int = 0, among: Sequence[jax.De
 
     On the ticket axis lie as many as divide `tickets` (with 1, none: each ticket has them all), on the data axis the
     rest; devices that fit neither stay unused.
+
+    Raises:
+      ValueError: if that leaves a process without a device.
     """
     there = among or jax.devices()
     count = devices or len(there)
     ticket = math.gcd(tickets, count)
     data = math.gcd(batch_size, count // ticket)
-    return Mesh(np.array(there[: ticket * data]).reshape(ticket, data), ("ticket", "data"))
+    used = there[: ticket * data]
+    if not (devices or among) and len({device.process_index for device in used}) < jax.process_count():
+        raise ValueError(
+            f"config.train.batch_size is {batch_size}, which gives only {len(used)} of {count} devices something to do "
+            f"and a process of the run nothing; make it a multiple of {count}."
+        )
+    return Mesh(np.array(used).reshape(ticket, data), ("ticket", "data"))
 
 
 def by_ticket(mesh: Mesh) -> NamedSharding:

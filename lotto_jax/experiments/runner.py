@@ -234,7 +234,7 @@ class Run:
             values = {name: own[i] for name, own in metrics.items()} | dict(record.rows[i] if record.rows else {})
             rows += [ticket.result(self.config, self.steps, name, float(value)) for name, value in values.items()]
         if rows:
-            better = directions(self.objective, {row.metric for row in rows})
+            better = directions(self.objective, dict.fromkeys(row.metric for row in rows))
             provenance.declare(path, better)
             results.add(path, rows)
         for ticket, mask, origin in record.masks:

@@ -18,6 +18,7 @@ from lotto_jax.experiments.run import feed_of, run
 from lotto_jax.experiments.runner import Run
 from lotto_jax.objectives.state import Batch
 from lotto_jax.pruning import apply_channel_mask, channels
+from lotto_jax.runs import provenance
 from lotto_jax.runs.curves import read as read_log
 from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.runs.results import read as read_results
@@ -78,6 +79,7 @@ def test_the_ticket_is_found_smaller_and_cheaper(done):
     distances = {p["step"]: p["mask_distance_0.5"] for p in read_log(done) if p["arm"] == "dense"}
     assert len(distances) == 16 and distances[5] == 1 and distances[6] < 0.5
     assert {r.sparsity for r in read_results(done) if r.arm != "dense"} == {0.5}
+    assert list(provenance.read(done)) == list(dict.fromkeys(r.metric for r in read_results(done)))
 
 
 def test_running_again_changes_nothing_and_the_report_draws_the_search(done):

@@ -8,7 +8,8 @@ Who verifies what, and when: every read of a checkpoint compares a checksum (`tr
 on from inside a phase is read when the phase begins, the newest first; a damaged one costs the steps since the one
 before. What a run keeps, final states and snapshots, is read once at every start (`Run.verify`); a damaged or missing
 phase is trained again from the phases before it, a snapshot from initialization, with the same numbers. Files outside
-`checkpoints/` are replaced whole.
+`checkpoints/` are replaced whole and have checksums (`runs.files`); what is damaged of them is written again from what
+the final states say of each phase (`Run._mend`).
 """
 
 import functools
@@ -24,15 +25,17 @@ from ml_collections import ConfigDict
 from lotto_jax import pruning
 from lotto_jax.experiments import build, costs, drawing
 from lotto_jax.experiments.measure import Measure
-from lotto_jax.experiments.protocol import Experiment, Phase, Record, Stack, Start, Trained
+from lotto_jax.experiments.protocol import Experiment, Phase, Record, Stack, Start, Trained, join
 from lotto_jax.experiments.recorder import Recorder
 from lotto_jax.experiments.trainer import Trainer
 from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.runs import directory as directories
 from lotto_jax.runs import kept, provenance, results, tickets
-from lotto_jax.runs.directory import RunDirectory
+from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
+from lotto_jax.runs.files import DamagedError
 from lotto_jax.runs.tickets import Ticket
 from lotto_jax.training import checkpoints, loop, placement, stacks
+from lotto_jax.training.clock import Clock
 from lotto_jax.training.feed import Feed
 from lotto_jax.training.preemption import Preemption
 
@@ -194,19 +197,69 @@ class Run:
     def verify(self, last: int) -> None:
         """Read everything that is kept of the phases up to `last`, and make again what is damaged or missing."""
         there = self.rounds.steps()
+        if not there:
+            return
         expected = range(last + 1) if self.config.checkpoint.keep_states == "all" else sorted({0, *there})
-        for number in expected if there else ():
+        for number in expected:
             try:
                 if number not in there:
                     raise checkpoints.StorageError(f"Checkpoint {number} in {self.rounds.directory} is missing.")
                 self.rounds.restore(number)
             except checkpoints.StorageError as error:
                 self._again(number, error)
-        for step in self.snapshots.steps():
+        for step in sorted({*self.snapshots.steps(), *self.rounds.meta(0).get("snapshots", [])}):
             try:
                 self.snapshots.restore(step)
             except checkpoints.StorageError:
                 self.snapshot(step)
+        self._mend()
+
+    def _mend(self) -> None:
+        """Write again what is damaged or missing of the files that finished phases have written."""
+        path, there = self.directory.path, self.rounds.steps()
+        metas = {number: self.rounds.meta(number) for number in there}
+        kept_rows = [results.Result(*row) for meta in metas.values() for row in meta.get("rows", [])]
+        try:
+            lost = bool(kept_rows) and not results.read(path)
+            damage = f"{path / results.RESULTS} is missing." if lost else ""
+        except DamagedError as error:
+            damage = str(error)
+        if damage:
+            if set(range(max(there) + 1)) - set(there):
+                raise RunDirectoryError(
+                    f"{damage} The states of some rounds were not kept (config.checkpoint.keep_states), so their rows "
+                    "cannot be made again; put back a copy of the file, or choose another --workdir."
+                )
+            warnings.warn(
+                f"{damage} Writing it again, without what `lotto-jax evaluate` added; give that command again, too.",
+                stacklevel=2,
+            )
+            results.replace(path, kept_rows)
+        try:
+            provenance.read(path)
+        except DamagedError as error:
+            warnings.warn(str(error), stacklevel=2)
+            provenance.write(path, {})
+        self._declare(kept_rows)
+        for number, meta in metas.items():
+            for name in meta.get("stored", []):
+                try:
+                    tickets.read(path, name)
+                except ValueError as error:
+                    warnings.warn(f"{error} Writing the tickets of {self.phases[number].title} again.", stacklevel=2)
+                    self._write_tickets(self._untrained(number))
+                    break
+        self._write_progress()
+
+    def _declare(self, rows: Sequence[results.Result]) -> None:
+        if rows:
+            better = directions(self.objective, dict.fromkeys(row.metric for row in rows))
+            provenance.declare(self.directory.path, better)
+
+    def _untrained(self, number: int) -> Record:
+        """What a phase records, from the states that it starts from; its masks are those it ends with."""
+        start = self.phases[number].start()
+        return self.phases[number].record(Trained(join(start.body, start.head), self.steps, Clock(), start.placement))
 
     def _again(self, phase: int, error: checkpoints.StorageError) -> None:
         warnings.warn(f"{error} Training {self.phases[phase].title} again.", stacklevel=3)
@@ -223,24 +276,35 @@ class Run:
         metrics = self.trainer.evaluate(start, trained.stack) if phase.evaluated else {}
         self.preemption.check()
         record = phase.record(trained)
-        self._write(trained, {name: values.tolist() for name, values in metrics.items()}, record)
-        self._keep(number, phase, start, trained, record)
+        rows = self._rows(trained, {name: values.tolist() for name, values in metrics.items()}, record)
+        self._declare(rows)
+        if rows:
+            results.add(self.directory.path, rows)
+        self._write_tickets(record)
+        self._keep(number, phase, start, trained, record, rows)
 
-    def _write(self, trained: Trained, metrics: dict[str, list[float]], record: Record) -> None:
-        """Write the results of a phase, and its tickets for use elsewhere."""
-        path = self.directory.path
+    def _rows(self, trained: Trained, metrics: dict[str, list[float]], record: Record) -> list[results.Result]:
+        """The results of a phase."""
         rows = []
         for i, ticket in enumerate(trained.stack.tickets):
             values = {name: own[i] for name, own in metrics.items()} | dict(record.rows[i] if record.rows else {})
             rows += [ticket.result(self.config, self.steps, name, float(value)) for name, value in values.items()]
-        if rows:
-            better = directions(self.objective, dict.fromkeys(row.metric for row in rows))
-            provenance.declare(path, better)
-            results.add(path, rows)
-        for ticket, mask, origin in record.masks:
-            tickets.write(path, ticket, mask, origin)
+        return rows
 
-    def _keep(self, number: int, phase: Phase, start: Start, trained: Trained, record: Record) -> None:
+    def _write_tickets(self, record: Record) -> None:
+        """Write the tickets of a phase for use elsewhere."""
+        for ticket, mask, origin in record.masks:
+            tickets.write(self.directory.path, ticket, mask, origin)
+
+    def _keep(
+        self,
+        number: int,
+        phase: Phase,
+        start: Start,
+        trained: Trained,
+        record: Record,
+        rows: Sequence[results.Result],
+    ) -> None:
         """Store the final states of a phase, which marks it as done; drop older ones if the configuration says so."""
         states = start.kept(trained.stack.states)
         state = {
@@ -256,12 +320,18 @@ class Run:
             "step_seconds": trained.step_seconds,
             "compilation_seconds": trained.clock.compilation_seconds,
             "measured": phase.measured,
+            "rows": rows,
+            "stored": [ticket.name for ticket, _, _ in record.masks],
+            "snapshots": self.snapshots.steps(),
         }
         self.rounds.save(number, state, meta | dict(record.meta), wait=True)
         if self.config.checkpoint.keep_states == "last":
             for old in self.rounds.steps():
                 if 0 < old < number:
                     self.rounds.delete(old)
+        self._write_progress()
+
+    def _write_progress(self) -> None:
         done = max(self.rounds.steps()) + 1
         last = self.phases[done - 1].title
         self.directory.write_progress(directories.Progress(done, len(self.phases), last))

@@ -173,10 +173,13 @@ class Run:
         try:
             return self.snapshots.restore(step, start.placement.like(start.head.states))
         except checkpoints.StorageError as error:
-            warnings.warn(f"{error} Making that snapshot again.", stacklevel=2)
-            states = self.trainer.replay(start, step)
-            self.keep_snapshot(step, states)
-            return states
+            return self._snapshot_again(step, start, error)
+
+    def _snapshot_again(self, step: int, start: Start, error: checkpoints.StorageError) -> TrainState:
+        warnings.warn(f"{error} Making that snapshot again.", stacklevel=3)
+        states = self.trainer.replay(start, step)
+        self.keep_snapshot(step, states)
+        return states
 
     # The run.
 
@@ -210,8 +213,8 @@ class Run:
         for step in sorted({*self.snapshots.steps(), *self.rounds.meta(0).get("snapshots", [])}):
             try:
                 self.snapshots.restore(step)
-            except checkpoints.StorageError:
-                self.snapshot(step)
+            except checkpoints.StorageError as error:
+                self._snapshot_again(step, self.phases[0].start(), error)
         self._mend()
 
     def _mend(self) -> None:

@@ -4,6 +4,7 @@ The next start makes again what is damaged, or says in one sentence which file i
 lost. Starts are in this process, where the programs are compiled already.
 """
 
+import functools
 import json
 import random
 import signal
@@ -58,6 +59,7 @@ def _done(path: Path) -> int:
     return json.loads(file.read_text())["done"] if file.exists() else 0
 
 
+@functools.cache
 def _cases(bench: Bench, experiment: str) -> list[tuple[str, str, Callable[[Path, random.Random], None]]]:
     """State, kind of file and damage: all of them, or as many of them, drawn, as the bench allows."""
     cases = [
@@ -70,8 +72,8 @@ def _cases(bench: Bench, experiment: str) -> list[tuple[str, str, Callable[[Path
 
 
 def count(bench: Bench) -> int:
-    """Verdicts that there are at most."""
-    return bench.damages * len(bench.experiments)
+    """Verdicts that there will be."""
+    return sum(len(_cases(bench, experiment)) for experiment in bench.experiments)
 
 
 def run(bench: Bench) -> Iterator[Verdict]:

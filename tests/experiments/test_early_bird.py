@@ -178,6 +178,20 @@ def test_a_damaged_start_of_tickets_is_made_again(done, tmp_path):
     assert sorted(untimed(read_results(path))) == sorted(untimed(read_results(done)))
 
 
+def test_a_finished_run_has_its_damage_mended(done, tmp_path):
+    """The start of its tickets, and one of them as a file."""
+    path = tmp_path / "run"
+    shutil.copytree(done, path)
+    shutil.rmtree(path / "checkpoints" / "snapshots" / "6")
+    (mask,) = path.glob("tickets/both-early_bird-*/mask.safetensors")
+    mask.write_bytes(mask.read_bytes()[:-1] + b"\xff")
+    with pytest.warns(UserWarning, match="Making that snapshot again"):
+        run(config(), path)
+    for file in done.glob("tickets/*/*"):
+        assert (path / file.relative_to(done)).read_bytes() == file.read_bytes()
+    assert (path / "checkpoints" / "snapshots" / "6").is_dir()
+
+
 def test_where_no_mask_settles_the_last_one_is_taken(tmp_path, monkeypatch):
     update = channels.EarlyBird.update
     never = lambda *arguments: (update(*arguments)[0], jnp.zeros((), bool))  # noqa: E731

@@ -1,7 +1,8 @@
 """Every kind of file truncated, changed in a bit, and deleted, in a finished and in an interrupted run.
 
 The next start makes again what is damaged, or says in one sentence which file it is and what to do. Nothing else is
-lost. Starts are in this process, where the programs are compiled already.
+lost. The training curves are a log, of which what is damaged stays lost. Starts are in this process, where the programs
+are compiled already.
 """
 
 import functools
@@ -93,7 +94,8 @@ def _verdict(bench: Bench, experiment: str, case: str, workdir: Path, relative: 
     done = here(experiment, workdir)
     said = sentence(done)
     if not said:
-        return bench.verdict("damage", experiment, case, workdir, done)
+        named = Path(relative).name in done.output or Path(relative).name == "metrics.jsonl"
+        return bench.verdict("damage", experiment, case, workdir, done, without=relative if named else "")
     lost = difference(before, outcome(workdir))
     named = Path(relative).name in said
     wrong = f"{lost}; it said: {said}" if lost else "" if named else f"the file is not named: {said}"

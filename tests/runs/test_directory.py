@@ -170,11 +170,16 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         RunDirectory(tmp_path / "there" / "run", tiny.config())
 
 
-def test_a_damaged_line_of_the_curves_costs_no_other(tmp_path):
-    curves.append(tmp_path, ({"position": i} for i in range(4)))
+@pytest.mark.parametrize(
+    "damage", [(b'"loss": 1.5', b'"loss": 3.5'), (b'"loss": 1.5', b'"mors": 1.5'), (b"{", b"\xff")]
+)
+def test_a_damaged_line_of_the_curves_costs_no_other(tmp_path, damage):
+    curves.append(tmp_path, ({"position": i, "loss": i + 0.5} for i in range(4)))
     file = tmp_path / "metrics.jsonl"
-    file.write_bytes(file.read_bytes().replace(b'"position": 1', b'"position\xff 1'))
-    assert [p["position"] for p in curves.read(tmp_path)] == [0, 2, 3]
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + lines[1].replace(*damage) + b"".join(lines[2:]))
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl has 1 damaged lines"):
+        assert [p["loss"] for p in curves.read(tmp_path)] == [0.5, 2.5, 3.5]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -170,9 +170,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         RunDirectory(tmp_path / "there" / "run", tiny.config())
 
 
-@pytest.mark.parametrize(
-    "damage", [(b'"loss": 1.5', b'"loss": 3.5'), (b'"loss": 1.5', b'"mors": 1.5'), (b"{", b"\xff")]
-)
+@pytest.mark.parametrize("damage", [(b'"loss": 1.5', b'"loss": 3.5'), (b"loss", b"mors"), (b"{", b"\xff")])
 def test_a_damaged_line_of_the_curves_costs_no_other(tmp_path, damage):
     curves.append(tmp_path, ({"position": i, "loss": i + 0.5} for i in range(4)))
     file = tmp_path / "metrics.jsonl"

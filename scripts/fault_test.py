@@ -60,7 +60,8 @@ def main() -> int:
             parser.error(f"{sorted(unknown)[0]!r} is none of {', '.join(known)}")
     verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory(prefix="faults-") as directory:
-        os.environ.update(ENVIRONMENT, JAX_COMPILATION_CACHE_DIR=f"{directory}/compiled")
+        os.environ.update(ENVIRONMENT)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{directory}/compiled")
         bench = Bench(experiments, args.kills, args.damages, args.seed, Path(directory))
         for name in chosen:
             fault = importlib.import_module(f"scripts.faults.{name}")

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,10 +34,11 @@ def run(bench: Bench) -> Iterator[Verdict]:
 def _once(bench: Bench, experiment: str, workdir: Path, cases: list[str], kill: bool) -> Done | None:
     """Start the command; None if it was killed, which is added to the cases."""
     process = bench.start(experiment, workdir)
-    moment = bench.moment(experiment)
+    moment, began = bench.moment(experiment), time.monotonic()
     if kill:
         try:
             process.wait(moment)
+            bench.took(experiment, time.monotonic() - began)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()

@@ -9,7 +9,7 @@ on from inside a phase is read when the phase begins, the newest first; a damage
 before. What a run keeps, final states and snapshots, is read once at every start (`Run.verify`); a damaged or missing
 phase is trained again from the phases before it, a snapshot from initialization, with the same numbers. Files outside
 `checkpoints/` are replaced whole and have checksums (`runs.files`); what is damaged of them is written again from what
-the final states say of each phase (`Run._mend`).
+the final states say of each phase (`mending`).
 """
 
 import functools
@@ -23,19 +23,17 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from lotto_jax import pruning
-from lotto_jax.experiments import build, costs, drawing
+from lotto_jax.experiments import build, costs, drawing, mending
 from lotto_jax.experiments.measure import Measure
-from lotto_jax.experiments.protocol import Experiment, Phase, Record, Stack, Start, Trained, join
+from lotto_jax.experiments.protocol import Experiment, Phase, Record, Stack, Start, Trained
 from lotto_jax.experiments.recorder import Recorder
 from lotto_jax.experiments.trainer import Trainer
 from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.runs import directory as directories
 from lotto_jax.runs import kept, provenance, results, tickets
-from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
-from lotto_jax.runs.files import DamagedError
+from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.runs.tickets import Ticket
 from lotto_jax.training import checkpoints, loop, placement, stacks
-from lotto_jax.training.clock import Clock
 from lotto_jax.training.feed import Feed
 from lotto_jax.training.preemption import Preemption
 
@@ -199,6 +197,7 @@ class Run:
 
     def verify(self, last: int) -> None:
         """Read everything that is kept of the phases up to `last`, and make again what is damaged or missing."""
+        mending.discard(self)
         there = self.rounds.steps()
         if not there:
             return
@@ -215,54 +214,14 @@ class Run:
                 self.snapshots.restore(step)
             except checkpoints.StorageError as error:
                 self._snapshot_again(step, self.phases[0].start(), error)
-        self._mend()
-
-    def _mend(self) -> None:
-        """Write again what is damaged or missing of the files that finished phases have written."""
-        path, there = self.directory.path, self.rounds.steps()
-        metas = {number: self.rounds.meta(number) for number in there}
-        kept_rows = [results.Result(*row) for meta in metas.values() for row in meta.get("rows", [])]
-        try:
-            lost = bool(kept_rows) and not results.read(path)
-            damage = f"{path / results.RESULTS} is missing." if lost else ""
-        except DamagedError as error:
-            damage = str(error)
-        if damage:
-            if set(range(max(there) + 1)) - set(there):
-                raise RunDirectoryError(
-                    f"{damage} The states of some rounds were not kept (config.checkpoint.keep_states), so their rows "
-                    "cannot be made again; put back a copy of the file, or choose another --workdir."
-                )
-            warnings.warn(
-                f"{damage} Writing it again, without what `lotto-jax evaluate` added; give that command again, too.",
-                stacklevel=2,
-            )
-            results.replace(path, kept_rows)
-        try:
-            provenance.read(path)
-        except DamagedError as error:
-            warnings.warn(str(error), stacklevel=2)
-            provenance.write(path, {})
-        self._declare(kept_rows)
-        for number, meta in metas.items():
-            for name in meta.get("stored", []):
-                try:
-                    tickets.read(path, name)
-                except ValueError as error:
-                    warnings.warn(f"{error} Writing the tickets of {self.phases[number].title} again.", stacklevel=2)
-                    self._write_tickets(self._untrained(number))
-                    break
+        mending.mend(self)
         self._write_progress()
 
-    def _declare(self, rows: Sequence[results.Result]) -> None:
+    def declare(self, rows: Sequence[results.Result]) -> None:
+        """Say in metrics.json which values of the metrics of these rows are better."""
         if rows:
             better = directions(self.objective, dict.fromkeys(row.metric for row in rows))
             provenance.declare(self.directory.path, better)
-
-    def _untrained(self, number: int) -> Record:
-        """What a phase records, from the states that it starts from; its masks are those it ends with."""
-        start = self.phases[number].start()
-        return self.phases[number].record(Trained(join(start.body, start.head), self.steps, Clock(), start.placement))
 
     def _again(self, phase: int, error: checkpoints.StorageError) -> None:
         warnings.warn(f"{error} Training {self.phases[phase].title} again.", stacklevel=3)
@@ -280,10 +239,10 @@ class Run:
         self.preemption.check()
         record = phase.record(trained)
         rows = self._rows(trained, {name: values.tolist() for name, values in metrics.items()}, record)
-        self._declare(rows)
+        self.declare(rows)
         if rows:
             results.add(self.directory.path, rows)
-        self._write_tickets(record)
+        self.write_tickets(record)
         self._keep(number, phase, start, trained, record, rows)
 
     def _rows(self, trained: Trained, metrics: dict[str, list[float]], record: Record) -> list[results.Result]:
@@ -294,7 +253,7 @@ class Run:
             rows += [ticket.result(self.config, self.steps, name, float(value)) for name, value in values.items()]
         return rows
 
-    def _write_tickets(self, record: Record) -> None:
+    def write_tickets(self, record: Record) -> None:
         """Write the tickets of a phase for use elsewhere."""
         for ticket, mask, origin in record.masks:
             tickets.write(self.directory.path, ticket, mask, origin)

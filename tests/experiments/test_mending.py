@@ -92,3 +92,15 @@ def test_results_that_no_kept_state_has_are_not_silently_lost(tmp_path):
     truncated(tmp_path / "run" / "results.csv")
     with pytest.raises(RunDirectoryError, match=r"results\.csv is damaged.*keep_states.*put back a copy"):
         run(tiny.config(**settings), tmp_path / "run")
+
+
+def test_several_faults_at_once_are_mended_too(done, tmp_path):
+    """A phase is trained again, and writes into files that are damaged themselves."""
+    path = tmp_path / "run"
+    shutil.copytree(done, path)
+    shutil.rmtree(path / "checkpoints" / "rounds" / "0")
+    for name in ("results.csv", "metrics.json"):
+        truncated(path / name)
+    with pytest.warns(UserWarning, match="again"):
+        run(tiny.config(**SETTINGS), path)
+    assert sound(path) == sound(done)

@@ -101,6 +101,7 @@ def test_several_faults_at_once_are_mended_too(done, tmp_path):
     shutil.rmtree(path / "checkpoints" / "rounds" / "0")
     for name in ("results.csv", "metrics.json"):
         truncated(path / name)
-    with pytest.warns(UserWarning, match="again"):
+    with pytest.warns(UserWarning) as caught:
         run(tiny.config(**SETTINGS), path)
+    assert any("Training the dense networks again" in str(warning.message) for warning in caught)
     assert sound(path) == sound(done)

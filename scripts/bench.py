@@ -1,7 +1,8 @@
 """Benchmarks against named peers: `python scripts/bench.py NAME... [--json PATH]`.
 
 Each NAME is a module of scripts/benchmarks. Rows that need PyTorch use .venv-parity, which
-`scripts/test.sh --parity` makes; without it those rows say so.
+`scripts/test.sh --parity` makes; without it those rows say so. `--docs` writes the rows of a NAME into docs/speed.md,
+between the lines `<!-- bench NAME -->` and `<!-- end -->`, if these are there.
 """
 
 import argparse
@@ -9,10 +10,12 @@ import importlib
 import json
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+SPEED = ROOT / "docs" / "speed.md"
 sys.path.insert(0, str(ROOT))
 
 from scripts.benchmarks.common import Row  # noqa: E402  (the repository root must be importable first)
@@ -34,23 +37,55 @@ def line(row: Row) -> str:
     return f"{row.name:58} {value:>20}  {row.peer:42} {ratio:>8} {target:>9}  {verdict}".rstrip()
 
 
+def markdown(rows: list[Row], where: str) -> str:
+    """Rows as a table of docs/speed.md, under a line that says where they were measured."""
+    lines = [
+        f"Measured with {where}:",
+        "",
+        "| measurement | value | against | ratio | target |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        missed = ", missed" if row.met is False else ""
+        cells = [
+            row.name.strip(),
+            "not measured" if row.value is None else f"{row.value:,.3g} {row.unit}",
+            row.peer,
+            "" if row.ratio is None else f"{row.ratio:.3g}",
+            "" if row.target is None else f"{'>=' if row.better == 'higher' else '<='} {row.target:g}{missed}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def inserted(page: str, name: str, table: str) -> str:
+    """A page with the table of a benchmark in place of what is between its lines there."""
+    return re.sub(rf"(<!-- bench {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{table}\n{m[2]}", page, flags=re.S)
+
+
 def main() -> None:
     """Run the named benchmarks and print their table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=[*names(), "all"], metavar="NAME", help=", ".join(names()))
     parser.add_argument("--json", type=Path, help="also write one JSON object a line to this file")
+    parser.add_argument("--docs", action="store_true", help="also write the table into docs/speed.md")
     args = parser.parse_args()
     chosen = names() if "all" in args.names else args.names
 
     import jax
 
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}")
+    where = f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {os.cpu_count()} cores, {platform.machine()}"
+    print(where)
     print(f"{'measurement':58} {'value':>20}  {'against':42} {'ratio':>8} {'target':>9}")
     rows: list[Row] = []
     for name in chosen:
+        own: list[Row] = []
         for row in importlib.import_module(f"scripts.benchmarks.{name}").run():
             print(line(row), flush=True)
-            rows.append(row)
+            own.append(row)
+        rows += own
+        if args.docs:
+            SPEED.write_text(inserted(SPEED.read_text(), name, markdown(own, where)))
     if args.json:
         objects = [{**row._asdict(), "met": row.met} for row in rows]
         args.json.write_text("".join(json.dumps(o) + "\n" for o in objects))

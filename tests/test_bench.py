@@ -47,3 +47,20 @@ def test_rows_are_printed_and_written_as_json_lines(tmp_path, monkeypatch, capsy
         ("peer missing", None, None),
     ]
     assert set(objects[0]) >= {"name", "value", "unit", "peer", "ratio", "target", "met"}
+
+
+def test_a_table_goes_between_its_lines_of_the_page_and_nowhere_else(tmp_path, monkeypatch, capsys):
+    page = "# Speed\n<!-- bench other -->\nkept\n<!-- end -->\n<!-- bench train -->\nold\n<!-- end -->\nlast\n"
+    (tmp_path / "speed.md").write_text(page)
+    found = importlib.import_module
+
+    def fake(name, *args):
+        return SimpleNamespace(run=lambda: iter(ROWS)) if name == "scripts.benchmarks.train" else found(name, *args)
+
+    monkeypatch.setattr(importlib, "import_module", fake)
+    monkeypatch.setattr(bench, "SPEED", tmp_path / "speed.md")
+    monkeypatch.setattr(sys, "argv", ["bench.py", "train", "--docs"])
+    bench.main()
+    written = (tmp_path / "speed.md").read_text()
+    assert "| step | 1.5 ms | a peer | 0.98 | >= 1, missed |" in written and "\nold\n" not in written
+    assert "kept" in written and written.startswith("# Speed") and written.endswith("<!-- end -->\nlast\n")

@@ -52,7 +52,7 @@ def evaluate(
             evaluate(part, metrics, classifier, samples, every, features, data_dir, force)
         feed = feed_of(config, sources.load(**config.dataset))
         with contextlib.closing(RunDirectory(workdir, stored, feed.dataset.fingerprint)) as directory:
-            combine(config, feed, directory)
+            combine(config, feed, directory, parts)
         return
     config.metrics.names = tuple(metrics) or stored.metrics.names
     config.metrics.classifier = str(classifier) or stored.metrics.classifier

@@ -1,6 +1,7 @@
 """`run(config, workdir)`: what the command line calls, and what a script or a test calls instead of it."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -52,9 +53,10 @@ def _run(config: ConfigDict, root: Path, preemption: Preemption) -> None:
         experiment.check(config, build.objective(config, dataset.image_shape, dataset.classes), feed)
         prepared = [(part, _prepare(part, feed)) for part in experiments.parts_of(config)]  # before the first trains
         with contextlib.closing(RunDirectory(root, config, dataset.fingerprint)) as directory:
-            for part, (objective, metrics) in prepared:
+            for number, (part, (objective, metrics)) in enumerate(prepared, 1):
                 _train(part, feed, root / part.experiment, preemption, objective, metrics)
-                hosts.first(combine, config, feed, directory)
+                done = experiment.parts[:number]  # the next may have to be mended first
+                hosts.first(combine, config, feed, directory, done)
 
 
 def _check_same(config: ConfigDict, dataset: Dataset) -> None:
@@ -94,10 +96,10 @@ def feed_of(config: ConfigDict, dataset: Dataset) -> Feed:
     return Feed(dataset, batch_size, config.train.epochs, config.evaluation.split)
 
 
-def combine(config: ConfigDict, feed: Feed, directory: RunDirectory) -> None:
-    """Put the results of an experiment's parts, as far as there are any, together above them."""
+def combine(config: ConfigDict, feed: Feed, directory: RunDirectory, names: Sequence[str]) -> None:
+    """Put the results of these parts of an experiment, as far as there are any, together above them."""
     experiment, path = experiments.of(config), directory.path
-    parts = [path / part for part in experiment.parts]
+    parts = [path / name for name in names]
     provenance.write(path, provenance.merged(parts))
     rows = experiment.combine(config, feed, path)
     results.replace(path, [*rows, *(row for part in parts for row in results.read(part))])

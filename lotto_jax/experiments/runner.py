@@ -8,7 +8,8 @@ Who verifies what, and when: every read of a checkpoint compares a checksum (`tr
 on from inside a phase is read when the phase begins, the newest first; a damaged one costs the steps since the one
 before. What a run keeps, final states and snapshots, is read once at every start (`Run.verify`); a damaged or missing
 phase is trained again from the phases before it, a snapshot from initialization, with the same numbers. Files outside
-`checkpoints/` are replaced whole.
+`checkpoints/` are replaced whole and have checksums (`runs.files`); what is damaged of them is written again from what
+the final states say of each phase (`mending`).
 """
 
 import functools
@@ -22,7 +23,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from lotto_jax import pruning
-from lotto_jax.experiments import build, costs, drawing
+from lotto_jax.experiments import build, costs, drawing, mending
 from lotto_jax.experiments.measure import Measure
 from lotto_jax.experiments.protocol import Experiment, Phase, Record, Stack, Start, Trained
 from lotto_jax.experiments.recorder import Recorder
@@ -173,10 +174,13 @@ class Run:
         try:
             return self.snapshots.restore(step, start.placement.like(start.head.states))
         except checkpoints.StorageError as error:
-            warnings.warn(f"{error} Making that snapshot again.", stacklevel=2)
-            states = self.trainer.replay(start, step)
-            self.keep_snapshot(step, states)
-            return states
+            return self._snapshot_again(step, start, str(error))
+
+    def _snapshot_again(self, step: int, start: Start, reason: str) -> TrainState:
+        warnings.warn(f"{reason} Making that snapshot again.", stacklevel=3)
+        states = self.trainer.replay(start, step)
+        self.keep_snapshot(step, states)
+        return states
 
     # The run.
 
@@ -196,14 +200,26 @@ class Run:
 
     def verify(self, last: int) -> None:
         """Read everything that is kept of the phases up to `last`, and make again what is damaged or missing."""
+        hosts.first(mending.discard, self)
         there = self.rounds.steps()
+        if not there:
+            return
         expected = range(last + 1) if self.config.checkpoint.keep_states == "all" else sorted({0, *there})
-        for number in expected if there else ():
+        for number in expected:
             if reason := hosts.first(_unreadable, self.rounds, number):
                 self._again(number, reason)
-        for step in self.snapshots.steps():
-            if hosts.first(_unreadable, self.snapshots, step):
-                self.snapshot(step)
+        for step in sorted({*self.snapshots.steps(), *self.rounds.meta(0).get("snapshots", [])}):
+            if reason := hosts.first(_unreadable, self.snapshots, step):
+                self._snapshot_again(step, self.phases[0].start(), reason)
+        for number in hosts.first(mending.mend, self):
+            hosts.first(self._write_tickets, mending.untrained(self, number))
+        self._write_progress()
+
+    def declare(self, rows: Sequence[results.Result]) -> None:
+        """Say in metrics.json which values of the metrics of these rows are better."""
+        if rows:
+            better = directions(self.objective, dict.fromkeys(row.metric for row in rows))
+            provenance.declare(self.directory.path, better)
 
     def _again(self, phase: int, reason: str) -> None:
         warnings.warn(f"{reason} Training {self.phases[phase].title} again.", stacklevel=3)
@@ -220,24 +236,38 @@ class Run:
         metrics = self.trainer.evaluate(start, trained.stack) if phase.evaluated else {}
         self.preemption.check()
         record = phase.record(trained)
-        hosts.first(self._write, trained, {name: values.tolist() for name, values in metrics.items()}, record)
-        self._keep(number, phase, start, trained, record)
+        rows = self._rows(trained, {name: values.tolist() for name, values in metrics.items()}, record)
+        hosts.first(self._write, rows, record)
+        self._keep(number, phase, start, trained, record, rows)
 
-    def _write(self, trained: Trained, metrics: dict[str, list[float]], record: Record) -> None:
-        """Write the results of a phase, and its tickets for use elsewhere."""
-        path = self.directory.path
+    def _rows(self, trained: Trained, metrics: dict[str, list[float]], record: Record) -> list[results.Result]:
+        """The results of a phase."""
         rows = []
         for i, ticket in enumerate(trained.stack.tickets):
             values = {name: own[i] for name, own in metrics.items()} | dict(record.rows[i] if record.rows else {})
             rows += [ticket.result(self.config, self.steps, name, float(value)) for name, value in values.items()]
-        if rows:
-            better = directions(self.objective, {row.metric for row in rows})
-            provenance.declare(path, better)
-            results.add(path, rows)
-        for ticket, mask, origin in record.masks:
-            tickets.write(path, ticket, mask, origin)
+        return rows
 
-    def _keep(self, number: int, phase: Phase, start: Start, trained: Trained, record: Record) -> None:
+    def _write(self, rows: Sequence[results.Result], record: Record) -> None:
+        """Write the results of a phase, and its tickets for use elsewhere."""
+        self.declare(rows)
+        if rows:
+            results.add(self.directory.path, rows)
+        self._write_tickets(record)
+
+    def _write_tickets(self, record: Record) -> None:
+        for ticket, mask, origin in record.masks:
+            tickets.write(self.directory.path, ticket, mask, origin)
+
+    def _keep(
+        self,
+        number: int,
+        phase: Phase,
+        start: Start,
+        trained: Trained,
+        record: Record,
+        rows: Sequence[results.Result],
+    ) -> None:
         """Store the final states of a phase, which marks it as done; drop older ones if the configuration says so."""
         states = start.kept(trained.stack.states)
         state = {
@@ -253,12 +283,18 @@ class Run:
             "step_seconds": trained.step_seconds,
             "compilation_seconds": trained.clock.compilation_seconds,
             "measured": phase.measured,
+            "rows": rows,
+            "stored": [ticket.name for ticket, _, _ in record.masks],
+            "snapshots": self.snapshots.steps(),
         }
         self.rounds.save(number, state, meta | dict(record.meta), wait=True)
         if self.config.checkpoint.keep_states == "last":
             for old in self.rounds.steps():
                 if 0 < old < number:
                     self.rounds.delete(old)
+        self._write_progress()
+
+    def _write_progress(self) -> None:
         done = max(self.rounds.steps()) + 1
         last = self.phases[done - 1].title
         hosts.first(self.directory.write_progress, directories.Progress(done, len(self.phases), last))

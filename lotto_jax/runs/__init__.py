@@ -11,5 +11,6 @@
 | `checkpoints/rounds/` | `kept` | final states of every phase |
 | `images.safetensors`, `channel_masks.safetensors` | `pictures` | what the figures draw |
 
-Every file is replaced whole (`files.write_atomically`) or appended to and cut where a run goes on (`curves`).
+Every file is replaced whole, with its checksum (`files.write_sealed`), or appended to and cut where a run goes on
+(`curves`).
 """

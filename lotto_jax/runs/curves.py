@@ -1,44 +1,62 @@
-"""metrics.jsonl: the points of the training curves, a JSON object a line."""
+"""metrics.jsonl: the points of the training curves, a JSON object a line, which ends with its own checksum `crc`."""
 
 import json
+import warnings
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lotto_jax.runs.files import write_atomically
+from lotto_jax.runs.files import write_atomically, writing
 
 CURVES = "metrics.jsonl"
 
 
 def append(path: Path, points: Iterable[Mapping[str, Any]]) -> None:
     """Append points; each has a `position`, which grows over a run."""
-    with open(path / CURVES, "a") as file:
-        file.writelines(json.dumps(point) + "\n" for point in points)
+    with writing(path / CURVES), open(path / CURVES, "a") as file:
+        file.writelines(map(_line, points))
 
 
 def cut(path: Path, first: int, last: int) -> None:
-    """Drop the points after position `first` up to `last`, which will be made again, and a half-written line.
+    """Drop the points after position `first` up to `last`, which will be made again, and lines that are damaged.
 
     The file is written anew only if there is something to drop.
     """
     file = path / CURVES
     if not file.exists():
         return
-    points = read(path)
-    kept = [point for point in points if not first < point["position"] <= last]
-    whole = sum(1 for line in file.read_text().splitlines() if line)
-    if len(kept) != whole:
-        write_atomically(file, "".join(json.dumps(point) + "\n" for point in kept))
+    kept = [point for point in read(path) if not first < point["position"] <= last]
+    if len(kept) != len(file.read_bytes().splitlines()):
+        write_atomically(file, "".join(map(_line, kept)))
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The points of a run; a line cut off by a crash ends the list."""
+    """The points of a run, without lines that are damaged; warns of them, but for the last, which a crash may cut."""
     file = path / CURVES
-    points: list[dict[str, Any]] = []
-    if file.exists():
-        for line in file.read_text().splitlines():
-            try:
-                points.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return points
+    points = [_point(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+    if None in points[:-1]:
+        warnings.warn(
+            f"{file} has {points[:-1].count(None)} damaged lines, which the training curves go without; no result "
+            "depends on them.",
+            stacklevel=2,
+        )
+    return [point for point in points if point is not None]
+
+
+def _line(point: Mapping[str, Any]) -> str:
+    return json.dumps({**point, "crc": _checksum(point)}) + "\n"
+
+
+def _point(line: bytes) -> dict[str, Any] | None:
+    """What a line says; None if it is damaged. Lines of earlier versions have no checksum."""
+    try:
+        point = json.loads(line)
+        crc = point.pop("crc", None)
+    except (ValueError, AttributeError):  # no text, no JSON, or no object
+        return None
+    return point if crc in (None, _checksum(point)) else None
+
+
+def _checksum(point: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(point).encode())

@@ -1,5 +1,6 @@
 """A run's directory: its lock, its configuration, and how far it is."""
 
+import contextlib
 import fcntl
 import json
 import re
@@ -12,10 +13,10 @@ from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
 from lotto_jax import names
-from lotto_jax.runs.files import write_atomically
+from lotto_jax.runs.files import DamagedError, read_json, write_sealed, writing
 from lotto_jax.training import hosts
 
-CONFIG, LOCK, PROGRESS = "config.json", ".lock", "progress.json"
+CONFIG, COPY, LOCK, PROGRESS = "config.json", ".config.json.copy", ".lock", "progress.json"
 FORMAT = 2  # of run directories; a run that another format began cannot be gone on with
 VERSIONED = ("lotto_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -42,6 +43,7 @@ class RunDirectory:
         """Create or reopen `path` for `config` and data of this fingerprint (see `Dataset`; empty: any).
 
         Raises:
+          OSError: if it cannot be written to.
           RunDirectoryError: if another run has it open, or it holds a run of another configuration or of other data;
             if it is an object store, or the processes do not see the same directory.
         """
@@ -57,8 +59,9 @@ class RunDirectory:
             raise RunDirectoryError(f"--workdir is {path}, which is another directory on the first host; share it.")
 
     def _take(self, config: ConfigDict, data: str) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / LOCK, "w")  # noqa: SIM115  (held until the process ends)
+        with writing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / LOCK, "w")  # noqa: SIM115  (held until the process ends)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -68,16 +71,15 @@ class RunDirectory:
             ) from None
         try:
             self._claim(config, data)
-        except RunDirectoryError:
+        except (OSError, RunDirectoryError):
             self._lock.close()
             raise
 
     def _claim(self, config: ConfigDict, data: str) -> None:
         """Make the directory this configuration's, or check that it is."""
-        stored = self.path / CONFIG
         values = configuration.as_dict(config)
-        if stored.exists():
-            before = read_config(self.path)
+        before = self._stored()
+        if before is not None:
             _check_format(before, self.path)
             self._compare(before["config"], values)
             if data and before.get("data", data) != data:
@@ -85,13 +87,32 @@ class RunDirectory:
                     f"{self.path} holds a run on other images or labels than config.dataset.data_dir has now; choose "
                     "another --workdir, or the data it was started with."
                 )
-        elif any(p.name != LOCK and p.suffix != ".tmp" for p in self.path.iterdir()):
-            raise RunDirectoryError(f"{self.path} holds other files but no run; choose an empty --workdir.")
+        elif any(not p.name.startswith(".") for p in self.path.iterdir()):
+            raise RunDirectoryError(
+                f"{self.path} holds other files but no {CONFIG} of a run that can be read; choose an empty --workdir."
+            )
         else:
             versions = {name: version(name) for name in VERSIONED}
-            content = {"format": FORMAT, "config": values, "digest": configuration.digest(config), "data": data}
-            content |= {"modules": names.places(configuration.flatten(values).values()), "versions": versions}
-            write_atomically(stored, json.dumps(content, indent=2) + "\n")
+            before = {"format": FORMAT, "config": values, "digest": configuration.digest(config), "data": data}
+            before |= {"modules": names.places(configuration.flatten(values).values()), "versions": versions}
+        self._store(before)
+
+    def _stored(self) -> dict[str, Any] | None:
+        """What config.json says, or its copy if that is lost; None if both are."""
+        for name in (CONFIG, COPY):
+            with contextlib.suppress(DamagedError, FileNotFoundError):
+                return read_json(self.path / name)
+        return None
+
+    def _store(self, content: dict[str, Any]) -> None:
+        """Write config.json and its copy, if they do not say this already."""
+        for name in (COPY, CONFIG):
+            try:
+                same = read_json(self.path / name) == content
+            except (DamagedError, FileNotFoundError):
+                same = False
+            if not same:
+                write_sealed(self.path / name, json.dumps(content, indent=2) + "\n")
 
     def _compare(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         # A field that is younger than the run was at its default there. Those of the open sections have no default.
@@ -114,7 +135,7 @@ class RunDirectory:
 
     def write_progress(self, progress: Progress) -> None:
         """Say how far the run is."""
-        write_atomically(self.path / PROGRESS, json.dumps(progress._asdict()) + "\n")
+        write_sealed(self.path / PROGRESS, json.dumps(progress._asdict()) + "\n")
 
     def close(self) -> None:
         """Release the lock."""
@@ -129,14 +150,12 @@ def read_config(path: Path) -> dict[str, Any]:
     `versions`. That code can be imported afterwards.
 
     Raises:
-      ValueError: if there is no run, or the file is damaged.
+      ValueError: if there is no run, or config.json is damaged.
     """
     try:
-        content = json.loads((path / CONFIG).read_text())
+        content = read_json(path / CONFIG)
     except FileNotFoundError:
         raise ValueError(f"There is no run in {path}; give the --workdir of one.") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path / CONFIG} is damaged ({error}); choose another --workdir.") from error
     sys.path += [place for place in content.get("modules", []) if place not in sys.path]
     return content
 
@@ -162,6 +181,10 @@ def config_of(path: Path) -> ConfigDict:
 
 
 def read_progress(path: Path) -> Progress | None:
-    """How far the run in a directory is; None before its first phase is done."""
+    """How far the run in a directory is; None before its first phase is done.
+
+    Raises:
+      DamagedError: if progress.json is.
+    """
     file = path / PROGRESS
-    return Progress(**json.loads(file.read_text())) if file.exists() else None
+    return Progress(**read_json(file)) if file.exists() else None

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from lotto_jax.runs.files import write_atomically
+from lotto_jax.runs.files import read_json, write_sealed
 
 METRICS = "metrics.json"
 Entries = dict[str, dict[str, Any]]
@@ -13,14 +13,18 @@ MAY_DIFFER = {"classifier"}  # the directory may have moved
 
 
 def read(path: Path) -> Entries:
-    """By metric, its entry: `better`, perhaps `tolerance`, and what it was measured with."""
+    """By metric, its entry: `better`, perhaps `tolerance`, and what it was measured with.
+
+    Raises:
+      DamagedError: if metrics.json is.
+    """
     file = path / METRICS
-    return json.loads(file.read_text()) if file.exists() else {}
+    return read_json(file) if file.exists() else {}
 
 
 def write(path: Path, entries: Entries) -> None:
     """Make these all that metrics.json has."""
-    write_atomically(path / METRICS, json.dumps(entries, indent=2) + "\n")
+    write_sealed(path / METRICS, json.dumps(entries, indent=2) + "\n")
 
 
 def claim(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
@@ -35,7 +39,7 @@ def claim(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
             there = stored.get(metric, {}).get(field, entry[field])
             if there != entry[field]:
                 raise ValueError(
-                    f"{metric} in {path} was measured with {field} {there}, not {entry[field]}; "
+                    f"{metric} in {path} was measured with {field} {there}, not {entry[field]} ({METRICS}); "
                     "`lotto-jax evaluate --force` measures it again."
                 )
     write(path, stored | {metric: dict(entry) for metric, entry in entries.items()})
@@ -44,9 +48,9 @@ def claim(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
 def declare(path: Path, better: Mapping[str, str]) -> None:
     """Enter which values of the metrics of the objective and of the costs are better."""
     stored = read(path)
-    entries = {metric: {"better": direction} for metric, direction in better.items() if metric not in stored}
-    if entries:
-        write(path, stored | entries)
+    entries = stored | {metric: {**stored.get(metric, {}), "better": how} for metric, how in better.items()}
+    if entries != stored:
+        write(path, entries)
 
 
 def drop(path: Path, metrics: Collection[str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from lotto_jax.runs.files import write_atomically
+from lotto_jax.runs.files import read_sealed, write_sealed
 
 RESULTS = "results.csv"
 
@@ -33,7 +33,11 @@ class Result(NamedTuple):
 
 
 def read(path: Path) -> list[Result]:
-    """The rows of results.csv in a run directory (none if it has no such file yet)."""
+    """The rows of results.csv in a run directory (none if it has no such file yet).
+
+    Raises:
+      DamagedError: if it is not what was written.
+    """
     types = [Result.__annotations__[name] for name in Result._fields]
     return [Result(*(t(x) for t, x in zip(types, row, strict=True))) for row in _rows(path)]
 
@@ -68,14 +72,13 @@ def _written(result: Result) -> list[str]:
 
 def _rows(path: Path) -> list[list[str]]:
     """The rows as they are written."""
-    file = path / RESULTS
-    if not file.exists():
+    if not (path / RESULTS).exists():
         return []
-    with open(file, newline="") as lines:
-        return [[row[name] for name in Result._fields] for row in csv.DictReader(lines)]
+    lines = io.StringIO(read_sealed(path / RESULTS).decode(), newline="")
+    return [[row[name] for name in Result._fields] for row in csv.DictReader(lines)]
 
 
 def _write(path: Path, rows: Iterable[list[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([Result._fields, *rows])
-    write_atomically(path / RESULTS, text.getvalue())
+    write_sealed(path / RESULTS, text.getvalue())

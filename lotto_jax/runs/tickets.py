@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from lotto_jax.pruning import masks
-from lotto_jax.runs.files import write_atomically
+from lotto_jax.runs.files import DamagedError, read_json, read_sealed, write_sealed
 from lotto_jax.runs.results import Result
 
 TICKETS, MASK, PROVENANCE, IMPORTED = "tickets", "mask.safetensors", "provenance.json", "imported"
@@ -78,8 +78,8 @@ def write(path: Path, ticket: Ticket, mask: masks.Mask, provenance: Mapping[str,
     directory = path / TICKETS / ticket.name
     directory.mkdir(parents=True, exist_ok=True)
     entries = {"name": ticket.name, **ticket.columns(), "unit": ticket.unit, **provenance}
-    write_atomically(directory / MASK, save(masks.pack(mask)))
-    write_atomically(directory / PROVENANCE, json.dumps(entries, indent=2) + "\n")
+    write_sealed(directory / MASK, save(masks.pack(mask)))
+    write_sealed(directory / PROVENANCE, json.dumps(entries, indent=2) + "\n")
 
 
 def names(path: Path) -> list[str]:
@@ -95,12 +95,10 @@ def read(path: Path, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     directory = path / TICKETS / name
     try:
-        return load((directory / MASK).read_bytes()), json.loads((directory / PROVENANCE).read_text())
+        return load(read_sealed(directory / MASK)), read_json(directory / PROVENANCE)
     except FileNotFoundError:
         there = names(path)
         listed = f"it has {', '.join(there[:3])}{', ...' if len(there) > 3 else ''}" if there else "it has none"
         raise ValueError(f"The run in {path} has no ticket {name!r}; {listed}.") from None
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"The ticket in {directory} is damaged ({error}); the command of its run makes it again."
-        ) from error
+    except SafetensorError as error:
+        raise DamagedError(directory / MASK, str(error)) from error

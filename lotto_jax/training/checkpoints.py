@@ -1,6 +1,8 @@
 """Numbered Orbax checkpoints: asynchronous, checksummed, and read newest first past damaged ones."""
 
+import json
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +77,7 @@ class Store:
                 self._manager.delete(step)
             arguments = ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                meta=ocp.args.JsonSave({**meta, "checksum": int(checksum(state))}),
+                meta=ocp.args.JsonSave({**meta, "checksum": int(checksum(state)), "meta_checksum": _of_json(meta)}),
             )
             self._manager.save(step, args=arguments, force=True)
             if wait:
@@ -102,9 +104,15 @@ class Store:
           StorageError: if it is damaged.
         """
         try:
-            return self._reader.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+            meta = self._reader.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
         except Exception as error:  # Orbax and TensorStore raise bare Exception too
             raise StorageError(f"Checkpoint {step} in {self.directory} cannot be read: {_first_line(error)}") from error
+        own = {name: value for name, value in meta.items() if name not in ("checksum", "meta_checksum")}
+        if meta.get("meta_checksum", _of_json(own)) != _of_json(own):  # checkpoints of earlier versions have none
+            raise StorageError(
+                f"Checkpoint {step} in {self.directory} is damaged: the checksum of its metadata differs."
+            )
+        return meta
 
     def _stored_shapes(self, step: int) -> PyTree:
         """What `restore` needs to read a state as it was stored, onto the first device of this process."""
@@ -168,6 +176,11 @@ class Store:
         """Wait for pending saves and stop the background threads."""
         self._manager.close()
         self._reader.close()
+
+
+def _of_json(meta: dict[str, Any]) -> int:
+    """Checksum of a JSON object."""
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 def _first_line(error: BaseException) -> str:

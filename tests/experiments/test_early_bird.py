@@ -19,6 +19,7 @@ from lotto_jax.experiments.run import feed_of, run
 from lotto_jax.experiments.runner import Run
 from lotto_jax.objectives.state import Batch
 from lotto_jax.pruning import apply, apply_channel_mask, channels, path_name
+from lotto_jax.runs import provenance
 from lotto_jax.runs import tickets as stored_tickets
 from lotto_jax.runs.curves import read as read_log
 from lotto_jax.runs.directory import RunDirectory
@@ -79,6 +80,7 @@ def test_the_ticket_is_found_smaller_and_cheaper(done):
     distances = {p["step"]: p["mask_distance_0.5"] for p in read_log(done) if p["arm"] == "dense"}
     assert len(distances) == 16 and distances[5] == 1 and distances[6] < 0.5
     assert {r.sparsity for r in read_results(done) if r.arm != "dense"} == {0.5}
+    assert list(provenance.read(done)) == list(dict.fromkeys(r.metric for r in read_results(done)))
 
 
 def test_running_again_changes_nothing_and_the_report_draws_the_search(done):
@@ -189,6 +191,20 @@ def test_a_damaged_start_of_tickets_is_made_again(done, tmp_path):
         run(config(), path)
     untimed = lambda results: [r for r in results if not r.metric.endswith("_seconds")]  # noqa: E731
     assert sorted(untimed(read_results(path))) == sorted(untimed(read_results(done)))
+
+
+def test_a_finished_run_has_its_damage_mended(done, tmp_path):
+    """The start of its tickets, and one of them as a file."""
+    path = tmp_path / "run"
+    shutil.copytree(done, path)
+    shutil.rmtree(path / "checkpoints" / "snapshots" / "6")
+    (mask,) = path.glob("tickets/both-early_bird-*/mask.safetensors")
+    mask.write_bytes(mask.read_bytes()[:-1] + b"\xff")
+    with pytest.warns(UserWarning, match="again"):
+        run(config(), path)
+    for file in done.glob("tickets/*/*"):
+        assert (path / file.relative_to(done)).read_bytes() == file.read_bytes()
+    assert (path / "checkpoints" / "snapshots" / "6").is_dir()
 
 
 def test_where_no_mask_settles_the_last_one_is_taken(tmp_path, monkeypatch):

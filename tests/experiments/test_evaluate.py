@@ -18,7 +18,7 @@ from lotto_jax.metrics import extractors, weights
 from lotto_jax.objectives.state import Batch
 from lotto_jax.reports import summary
 from lotto_jax.runs import directory as directories
-from lotto_jax.runs import kept
+from lotto_jax.runs import kept, provenance
 from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
 from lotto_jax.runs.results import read as read_results
 from lotto_jax.training import streams
@@ -197,7 +197,7 @@ def test_metrics_of_another_classifier_are_not_mixed(evaluated, classifier_dir, 
     shutil.copytree(evaluated, path)
     stored = json.loads((path / "metrics.json").read_text())
     stored[FRECHET]["extractor"] = "resnet18-other"
-    (path / "metrics.json").write_text(json.dumps(stored))
+    provenance.write(path, stored)
     with pytest.raises(ValueError, match=f"{FRECHET} in .* was measured with extractor resnet18-other, not resnet18-"):
         evaluate(path, ["fd_resnet18"], classifier_dir, SAMPLES)
     evaluate(path, ["fd_resnet18"], classifier_dir, SAMPLES, force=True)

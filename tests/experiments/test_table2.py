@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from lotto_jax.experiments import run as runs
 from lotto_jax.experiments.evaluate import evaluate
 from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import combine, feed_of, run
+from lotto_jax.runs import provenance
 from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.runs.results import read as read_results
 from lotto_jax.training.preemption import Preempted
@@ -95,11 +97,12 @@ def test_metrics_are_added_to_both_parts_whatever_the_width(done, classifier_dir
     assert "accuracy" in write(done) and "resnet18-" in (done / "report.html").read_text()
     part, feed = done / "imp" / "metrics.json", feed_of(config(), sources.load(**config().dataset))
     with contextlib.closing(RunDirectory(done, config())) as directory:
-        part.write_text(part.read_text().replace(str(classifier_dir), "moved"))
-        combine(config(), feed, directory)
-        part.write_text(part.read_text().replace("resnet18-", "resnet18-other-"))
+        entries = part.read_text()
+        provenance.write(part.parent, json.loads(entries.replace(str(classifier_dir), "moved")))
+        combine(config(), feed, directory, ("imp", "early_bird"))
+        provenance.write(part.parent, json.loads(entries.replace("resnet18-", "resnet18-other-")))
         with pytest.raises(ValueError, match=r"accuracy was not measured alike .* --force"):
-            combine(config(), feed, directory)
+            combine(config(), feed, directory, ("imp", "early_bird"))
 
 
 def test_an_interrupted_run_is_reported_as_unfinished_and_goes_on(done, tmp_path, monkeypatch):

@@ -1,14 +1,15 @@
 """The run directory: locked, refusing other configurations, and atomic."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lotto_jax.data.dataset import Dataset, Split
-from lotto_jax.runs import curves, results
+from lotto_jax.runs import curves, files, results
 from lotto_jax.runs.directory import RunDirectory, RunDirectoryError, config_of
-from lotto_jax.runs.files import write_atomically
+from lotto_jax.runs.files import DamagedError, read_sealed, write_atomically, write_sealed
 from lotto_jax.runs.results import Result
 from tests import tiny
 
@@ -56,7 +57,7 @@ def test_a_run_of_another_format_is_refused_and_a_damaged_file_named(tmp_path):
     RunDirectory(tmp_path / "run", tiny.config()).close()
     stored = tmp_path / "run" / "config.json"
     content = json.loads(stored.read_text())
-    stored.write_text(json.dumps({key: value for key, value in content.items() if key != "format"}))
+    write_sealed(stored, json.dumps({key: value for key, value in content.items() if key != "format"}))
     for opened in (lambda: RunDirectory(tmp_path / "run", tiny.config()), lambda: config_of(tmp_path / "run")):
         with pytest.raises(RunDirectoryError, match=r"another version of lotto_jax \(format 1, here it is 2\)"):
             opened()
@@ -103,7 +104,7 @@ def test_a_run_from_before_a_field_existed_goes_on_with_its_default(tmp_path):
     file = tmp_path / "run" / "config.json"
     stored = json.loads(file.read_text())
     del stored["config"]["precision"]
-    file.write_text(json.dumps(stored))
+    write_sealed(file, json.dumps(stored))
     RunDirectory(tmp_path / "run", tiny.config()).close()
     with pytest.raises(RunDirectoryError, match=r"precision \(float32 there, bfloat16 here\)"):
         RunDirectory(tmp_path / "run", tiny.config(precision="bfloat16"))
@@ -117,6 +118,79 @@ def test_the_log_is_cut_behind_the_checkpoint_a_run_goes_on_from(tmp_path):
     curves.cut(directory.path, 2, 3)  # what comes after 3 belongs to a phase that is not made again
     assert [p["position"] for p in curves.read(tmp_path / "run")] == [0, 1, 2, 4]
     directory.close()
+
+
+def change_a_bit(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def cut_in_half(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [change_a_bit, cut_in_half, Path.unlink])
+def test_a_damaged_configuration_is_mended_from_its_copy(tmp_path, damage):
+    RunDirectory(tmp_path / "run", tiny.config()).close()
+    results.add(tmp_path / "run", [result(0, 0.5)])
+    file = tmp_path / "run" / "config.json"
+    before = file.read_bytes()
+    damage(file)
+    RunDirectory(tmp_path / "run", tiny.config()).close()
+    assert file.read_bytes() == before
+    damage(file)
+    change_a_bit(tmp_path / "run" / ".config.json.copy")
+    with pytest.raises(
+        RunDirectoryError, match=r"no config\.json of a run that can be read; choose an empty --workdir"
+    ):
+        RunDirectory(tmp_path / "run", tiny.config())
+
+
+@pytest.mark.parametrize("damage", [change_a_bit, cut_in_half])
+def test_damaged_results_are_not_taken_for_results(tmp_path, damage):
+    results.add(tmp_path, [result(0, 0.5)])
+    damage(tmp_path / "results.csv")
+    with pytest.raises(DamagedError, match=r"results\.csv is damaged: .* The command of its run mends it"):
+        results.read(tmp_path)
+
+
+def test_a_crash_between_a_checksum_and_its_file_leaves_the_old_file_good(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    write_sealed(file, "old")
+    write = files.write_atomically
+
+    def crashing(path, content):
+        if path == file:
+            raise KeyboardInterrupt
+        write(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(files, "write_atomically", crashing)
+        write_sealed(file, "new")
+    assert read_sealed(file) == b"old"
+    write_sealed(file, "newer")
+    assert read_sealed(file) == b"newer"
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "there").write_text("a file, not a directory")
+    with pytest.raises(
+        OSError, match=r"Could not write .*there/file \(Not a directory\); .* run the same command again"
+    ):
+        write_atomically(tmp_path / "there" / "file", "new")
+    with pytest.raises(OSError, match=r"Could not write .*there/run"):
+        RunDirectory(tmp_path / "there" / "run", tiny.config())
+
+
+@pytest.mark.parametrize("damage", [(b'"loss": 1.5', b'"loss": 3.5'), (b"loss", b"mors"), (b"{", b"\xff")])
+def test_a_damaged_line_of_the_curves_costs_no_other(tmp_path, damage):
+    curves.append(tmp_path, ({"position": i, "loss": i + 0.5} for i in range(4)))
+    file = tmp_path / "metrics.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + lines[1].replace(*damage) + b"".join(lines[2:]))
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl has 1 damaged lines"):
+        assert [p["loss"] for p in curves.read(tmp_path)] == [0.5, 2.5, 3.5]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

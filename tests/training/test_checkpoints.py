@@ -92,6 +92,15 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(store, damage)
     np.testing.assert_array_equal(restored["params"]["kernel"], state(1)["params"]["kernel"])
 
 
+def test_a_changed_digit_of_the_metadata_is_noticed(store):
+    store.save(1, state(), {"seconds": 0.25}, wait=True)
+    file = store.directory / "1" / "meta" / "metadata"
+    file.write_text(file.read_text().replace("0.25", "0.75"))
+    for read in (store.meta, store.restore):
+        with pytest.raises(StorageError, match=r"Checkpoint 1 in .* is damaged"):
+            read(1)
+
+
 def test_a_foreign_checkpoint_is_refused(store):
     store.save(1, {"something": jnp.ones(3)}, {}, wait=True)
     with pytest.raises(StorageError, match="cannot be read"):

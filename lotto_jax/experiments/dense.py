@@ -25,7 +25,7 @@ def phase(run: Run, snapshots: Sequence[int] = ()) -> Phase:
 
     def start() -> Start:
         head = run.stack("both", 0, "dense", run.fresh, run.ones("both"))
-        return Start(run.objective, run.placement, head, looks=snapshots, look=look)
+        return Start(run.objective, head, looks=snapshots, look=look)
 
     return Phase("the dense networks", start, len(run.seeds), len(run.seeds) * run.steps, measured="every", drawn=True)
 

@@ -58,13 +58,12 @@ class EarlyBirds:
     def begin(self) -> Start:
         """The dense networks, watched."""
         run = self.run
-        placement = run.place_tickets(self.watched, len(run.seeds))
-        states = placement.place(loop.init(self.watched, jnp.asarray(run.seeds, jnp.uint32), jnp.uint32(0)))
+        states = run.placement.place(loop.init(self.watched, jnp.asarray(run.seeds, jnp.uint32), jnp.uint32(0)))
         mask = jax.jit(jax.vmap(pruning.ones))(states.params)
         head = Stack([Ticket("both", 0, "dense", seed, 0.0, "channels") for seed in run.seeds], states, mask)
         looks = range(0, run.steps + 1, self.search.interval)
         head = head._replace(states=stacks.masked(states, mask))
-        return Start(self.watched, placement, head, looks=looks, look=self.look, kept=detection.unwatched)
+        return Start(self.watched, head, looks=looks, look=self.look, kept=detection.unwatched)
 
     def look(self, step: int, states: TrainState) -> bool:
         """Keep the masks, and the states if a ticket begins here; True if nothing is left to train for."""

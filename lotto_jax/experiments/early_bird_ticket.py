@@ -71,7 +71,7 @@ class Bird:
         states = jax.tree.map(lambda x: x[None], self.small)
         mask = jax.jit(jax.vmap(pruning.ones))(states.params)
         body = Stack([ticket], states, mask)
-        return Start(self.objective, run.place_tickets(self.objective, 1), body=body, join=self.origin.step)
+        return Start(self.objective, body=body, join=self.origin.step)
 
     def record(self, trained: Trained) -> Record:
         """What the ticket cost, and its mask."""

@@ -72,7 +72,7 @@ def _round(run: Run, number: int) -> Phase:
             salt = selections.salt(run.config, number, j)
             rounds.append(Round(pruned, number, salt, mask, stacks.sparsity(mask), rewound))
         head, body = arms.stacks_of(run, chosen, rounds)
-        return Start(run.objective, run.placement, head, body, imp.rewind_step)
+        return Start(run.objective, head, body, imp.rewind_step)
 
     return Phase(
         f"round {number} of {imp.rounds}",

@@ -72,4 +72,4 @@ def mend(run: Run) -> list[int]:
 def untrained(run: Run, number: int) -> Record:
     """What a phase records, from the states that it starts from; its masks are the masks it ends with."""
     start = run.phases[number].start()
-    return run.phases[number].record(Trained(join(start.body, start.head), run.steps, Clock(), start.placement))
+    return run.phases[number].record(Trained(join(start.body, start.head), run.steps, Clock(), run.placement))

@@ -71,7 +71,7 @@ def phase(run: Run, drawn: bool = False) -> list[Phase]:
         for sparsity in imp.one_shot_sparsities:
             mask = selections.prune_to(params, run.ones(pruned), jnp.float32(sparsity))
             parts.append(run.stack(pruned, 1, "one_shot", rewound, mask))
-        return Start(run.objective, run.placement, body=join(*parts), join=imp.rewind_step)
+        return Start(run.objective, body=join(*parts), join=imp.rewind_step)
 
     tickets = len(run.seeds) * len(imp.one_shot_sparsities)
     return [

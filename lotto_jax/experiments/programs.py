@@ -80,10 +80,10 @@ def of(run: Run) -> list[Program]:
 
 
 def _stack(objective: Objective, tickets: int, placed: Placement) -> tuple[TrainState, pruning.Mask]:
-    """The states and masks of stacked tickets, as shapes on the mesh."""
+    """The states and masks of stacked tickets as they train, as shapes on the mesh."""
     state = jax.eval_shape(objective.init, jax.random.key(0))
     mask = jax.eval_shape(pruning.ones, state.params)
-    return _shapes((state, mask), mesh.by_ticket(placed.mesh), tickets)
+    return _shapes((state, mask), mesh.by_ticket(placed.mesh), tickets + -tickets % placed.abreast)
 
 
 def _shapes(tree: PyTree, sharding: NamedSharding, *axes: int) -> PyTree:
@@ -103,8 +103,9 @@ def _bytes(tree: PyTree) -> int:
 
 def _largest(run: Run, objective: Objective, tickets: int) -> str:
     """The field that decides most of what training keeps on a device: tickets, data, or else activations."""
-    states = _bytes(_stack(objective, tickets, run.placement)) / run.placement.abreast
-    data = _bytes(run.feed.outline(tickets, len(run.seeds), run.placement)[0])
+    placed = run.place_tickets(objective, tickets)
+    states = _bytes(_stack(objective, tickets, placed)) / placed.abreast
+    data = _bytes(run.feed.outline(tickets, len(run.seeds), placed)[0])
     if max(states, data) < 2**30:  # both are small on every accelerator
         return "config.train.batch_size"
     return "config.seeds" if states > data else "config.dataset.device_budget_mb"
@@ -121,8 +122,8 @@ def _step(run: Run) -> Lowered:
 
 
 def _train(run: Run, objective: Objective, tickets: int) -> Lowered:
-    placed = run.placement
-    data, _ = run.feed.outline(tickets, len(run.seeds), placed)
+    placed = run.place_tickets(objective, tickets)
+    data, _ = run.feed.outline(tickets + -tickets % placed.abreast, len(run.seeds), placed)
     bound = _scalar(jnp.int32, placed)
     return loop.train.lower(
         objective,
@@ -138,7 +139,7 @@ def _train(run: Run, objective: Objective, tickets: int) -> Lowered:
 
 
 def _evaluate(run: Run, objective: Objective, tickets: int) -> Lowered:
-    placed = run.placement
+    placed = run.place_tickets(objective, tickets)
     states, _ = _stack(objective, tickets, placed)
     _, held_out = run.feed.outline(tickets, len(run.seeds), placed)
     return loop.evaluate.lower(

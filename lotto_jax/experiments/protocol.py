@@ -46,7 +46,6 @@ class Start(NamedTuple):
 
     Attributes:
       objective: of its networks.
-      placement: where the tickets lie.
       head: tickets at step 0, trained alone up to `join`.
       body: tickets at step `join`, where the head joins them, behind the body.
       join: the step.
@@ -56,13 +55,17 @@ class Start(NamedTuple):
     """
 
     objective: Objective
-    placement: Placement
     head: Stack | None = None
     body: Stack | None = None
     join: int = 0
     looks: Sequence[int] = ()
     look: Callable[[int, TrainState], bool] = lambda step, states: False
     kept: Callable[[TrainState], TrainState] = lambda states: states
+
+    @property
+    def tickets(self) -> int:
+        """How many train in the end."""
+        return sum(len(stack.tickets) for stack in (self.body, self.head) if stack is not None)
 
 
 class Trained(NamedTuple):

@@ -120,7 +120,7 @@ def phases(run: Run) -> list[Phase]:
                 salt = selections.salt(run.config, number, j)
                 rounds.append(Round(pruned, number, salt, ones, everywhere, run.fresh))
             head, _ = stacks_of(run, arms, rounds)
-            return Start(run.objective, run.placement, head)
+            return Start(run.objective, head)
 
         title = f"round {number} of {run.config.imp.rounds}"
         choices = len(run.config.imp.pruned)

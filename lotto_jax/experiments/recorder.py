@@ -1,5 +1,6 @@
 """What a reader sees of training while it goes on: the progress bar, the curves, and TensorBoard events."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ class Recorder:
         step: int,
         end: int,
         base: int,
-        stalled: float | None,
+        shares: Mapping[str, float | None],
     ) -> None:
         """Add the steps from `step` to `end`.
 
@@ -65,7 +66,7 @@ class Recorder:
           log: by metric, [at least end - step, tickets].
           step, end: of the tickets.
           base: position of step 0 in this phase.
-          stalled: share of the training time spent waiting for data, if data are streamed.
+          shares: of time or devices, by name; what is None or 0 is not shown.
         """
         points = [
             {"position": base + t + 1, **ticket.columns(), "step": t + 1}
@@ -88,7 +89,8 @@ class Recorder:
             name: f"{np.mean(log[name][end - step - 1]):.4g}",
             "step": str(end),
         }
-        self.bar.set_postfix(shown | ({} if stalled is None else {"stalled": f"{stalled:.1%}"}), refresh=False)
+        shown |= {name: f"{share:.1%}" for name, share in shares.items() if share}
+        self.bar.set_postfix(shown, refresh=False)
 
     def end(self) -> None:
         """Flush what a phase has written."""

@@ -100,7 +100,7 @@ class Run:
     # What phases are made of.
 
     def place_tickets(self, objective: Objective, count: int) -> placement.Placement:
-        """Where stacks of multiples of `count` tickets train."""
+        """Where so many tickets train."""
         wanted = self.config.parallel.tickets
         return placement.choose(wanted, objective, count, self.feed.batch_size, self.devices)
 
@@ -172,13 +172,14 @@ class Run:
         start = self.phases[0].start()
         assert start.head is not None
         try:
-            return self.snapshots.restore(step, start.placement.like(start.head.states))
+            return self.snapshots.restore(step, self.placement.like(start.head.states))
         except checkpoints.StorageError as error:
             return self._snapshot_again(step, start, str(error))
 
     def _snapshot_again(self, step: int, start: Start, reason: str) -> TrainState:
         warnings.warn(f"{reason} Making that snapshot again.", stacklevel=3)
-        states = self.trainer.replay(start, step)
+        states = self.trainer.replay(start, step, self.place_tickets(start.objective, start.tickets))
+        states = self.placement.place(states)
         self.keep_snapshot(step, states)
         return states
 
@@ -231,9 +232,9 @@ class Run:
         """Train, evaluate, record and keep one phase."""
         phase = self.phases[number]
         start = phase.start()
-        trained = self.trainer.train(number, phase.title, start)
+        trained = self.trainer.train(number, phase.title, start, self.place_tickets(start.objective, start.tickets))
         self.preemption.check()
-        metrics = self.trainer.evaluate(start, trained.stack) if phase.evaluated else {}
+        metrics = self.trainer.evaluate(start.objective, trained) if phase.evaluated else {}
         self.preemption.check()
         record = phase.record(trained)
         rows = self._rows(trained, {name: values.tolist() for name, values in metrics.items()}, record)

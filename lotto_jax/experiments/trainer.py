@@ -19,6 +19,7 @@ from lotto_jax.training import checkpoints, hosts, loop, stacks
 from lotto_jax.training.clock import Clock
 from lotto_jax.training.feed import Feed
 from lotto_jax.training.packing import Examples
+from lotto_jax.training.placement import Placement
 from lotto_jax.training.preemption import Preempted, Preemption
 
 CHUNK_SECONDS = 2.0  # of training between two looks of the host: progress, SIGTERM, curves
@@ -38,7 +39,7 @@ class Trainer:
         self.config, self.feed, self.preemption, self.recorder = config, feed, preemption, recorder
         self.steps = feed.steps
         self.chunks = checkpoints.Store(directory.path / kept.CHECKPOINTS / kept.CHUNKS, keep=2)
-        self.clock = Clock()  # of the phase that trains
+        self.clock = Clock()  # of the phase that trains, as is the placement
         self.seconds = 0.0  # of training, waiting for data included
         self._compiled: set[tuple[Objective, int]] = set()  # with so many tickets chunks were trained
         self._last_save = time.monotonic()
@@ -47,37 +48,45 @@ class Trainer:
         """Number of a checkpoint inside a phase and of a point of a curve: unique and growing over a run."""
         return phase * (self.steps + 1) + step
 
-    def train(self, phase: int, title: str, start: Start) -> Trained:
-        """Train a phase to its end; goes on from its newest readable checkpoint, if there is one.
+    def train(self, phase: int, title: str, start: Start, placement: Placement) -> Trained:
+        """Train a phase on a mesh to its end; goes on from its newest readable checkpoint, if there is one.
 
         Raises:
           Diverged: if a loss or a weight is no longer finite.
           Preempted: if SIGTERM came; the state is saved.
         """
+        self.placement = placement
+        start = start._replace(head=self._placed(start.head), body=self._placed(start.body))
         step, stack = self._begin(phase, title, start)
         span = self.position(phase, step), self.position(phase, self.steps)
         if hosts.is_first():
             self.recorder.begin(title, *span, _done(start, step))
         for stop in self._stops(start, step):
-            if step == start.join and len(stack.tickets) != _number(start):
+            if step == start.join and len(stack.tickets) != start.tickets:
                 stack = join(start.body, stack)
             stack, step = self._until(phase, start, stack, step, stop), stop
             if step in start.looks and start.look(step, stack.states):
                 break
         if hosts.is_first():
             self.recorder.end()
-        return Trained(stack, step, self.clock, start.placement)
+        return Trained(stack, step, self.clock, placement)
 
-    def replay(self, start: Start, stop: int) -> TrainState:
+    def replay(self, start: Start, stop: int, placement: Placement) -> TrainState:
         """The states that the head of a phase has at step `stop`, trained once more and not recorded."""
         assert start.head is not None
-        states, step = start.head.states, 0
-        for end, data in self.feed.pieces(states, 0, stop, start.placement):
+        self.placement = placement
+        states, mask = placement.fill((start.head.states, start.head.mask))
+        step = 0
+        for end, data in self.feed.pieces(states, 0, stop, placement):
             while step < end:
                 until = min(step + CHUNK_STEPS, end)
-                states, _, _ = self._chunk(start, states, start.head.mask, data, step, until)
+                states, _, _ = self._chunk(start.objective, states, mask, data, step, until)
                 step = until
-        return states
+        return placement.empty(states, len(start.head.tickets))
+
+    def _placed(self, stack: Stack | None) -> Stack | None:
+        """A stack on the mesh of the phase, which may have other devices than the phases before."""
+        return stack and Stack(stack.tickets, *self.placement.place((stack.states, stack.mask)))
 
     def _begin(self, phase: int, title: str, start: Start) -> tuple[int, Stack]:
         """The step that a phase goes on from, and the tickets that train there."""
@@ -87,7 +96,7 @@ class Trainer:
             if stack is None or first > last:
                 continue
             base = self.position(phase, 0)
-            like = start.placement.like({"states": stack.states, "mask": stacks.pack(stack.mask)})
+            like = self.placement.like({"states": stack.states, "mask": stacks.pack(stack.mask)})
             found = self.chunks.restore_newest(base + first, base + last, like)
             if found is not None:
                 position, saved = found
@@ -109,46 +118,54 @@ class Trainer:
 
     def _until(self, phase: int, start: Start, stack: Stack, step: int, stop: int) -> Stack:
         """Chunks from `step` to `stop`."""
-        tickets, states, mask = stack
-        states, mask = start.placement.place((states, mask))
-        pieces, piece_end = self.feed.pieces(states, step, stop, start.placement), step
+        tickets, count = stack.tickets, len(stack.tickets)
+        states, mask = self.placement.fill((stack.states, stack.mask))
+        pieces, piece_end = self.feed.pieces(states, step, stop, self.placement), step
         length = min(10, CHUNK_STEPS)
         while step < stop:
             began = time.monotonic()
             if step == piece_end:
                 piece_end, data = next(pieces)
             end = min(step + length, piece_end)
-            states, log, finite = self._chunk(start, states, mask, data, step, end)
+            states, log, finite = self._chunk(start.objective, states, mask, data, step, end)
             jax.block_until_ready((log, finite))
             # What follows a clock is the first process's to decide, or no two would run the same program.
             seconds, due = hosts.told((time.monotonic() - began, self._due()))
             leaving = self.preemption.anywhere()
             log, finite = hosts.gathered((log, finite))
-            warm = (start.objective, len(tickets)) in self._compiled  # else this chunk may have compiled
-            self._compiled.add((start.objective, len(tickets)))
-            self.clock = self.clock.after(seconds, (end - step) * len(tickets), warm)
+            log = {name: values[:, :count] for name, values in log.items()}
+            warm = (start.objective, count) in self._compiled  # else this chunk may have compiled
+            self._compiled.add((start.objective, count))
+            self.clock = self.clock.after(seconds, (end - step) * count, warm)
             self.seconds += seconds
             self._check_finite(start.objective, tickets, log, finite, step, end)
             if hosts.is_first():
-                self.recorder.record(tickets, log, step, end, self.position(phase, 0), self.stall_share)
+                shares = {"stalled": self.stall_share, "idle": self.placement.idle(count, jax.device_count())}
+                self.recorder.record(tickets, log, step, end, self.position(phase, 0), shares)
             if warm:
                 length = int(np.clip(CHUNK_SECONDS / seconds * (end - step), 1, CHUNK_STEPS))
             step = end
             if due or leaving or step == self.steps:
-                self._save(phase, step, states, mask)
+                self._save(phase, step, *self.placement.empty((states, mask), count))
             if leaving:
                 self.chunks.steps()  # waits until the save is committed
                 raise Preempted
-        return Stack(tickets, states, mask)
+        return Stack(tickets, *self.placement.empty((states, mask), count))
 
     def _due(self) -> bool:
         return time.monotonic() - self._last_save >= self.config.checkpoint.every_seconds
 
     def _chunk(
-        self, start: Start, states: TrainState, mask: masks.Mask, data: Examples | loop.Streamed, step: int, end: int
+        self,
+        objective: Objective,
+        states: TrainState,
+        mask: masks.Mask,
+        data: Examples | loop.Streamed,
+        step: int,
+        end: int,
     ) -> tuple[TrainState, dict, jax.Array]:
         return loop.train(
-            start.objective,
+            objective,
             states,
             mask,
             data,
@@ -156,8 +173,8 @@ class Trainer:
             jnp.int32(end),
             batch_size=self.feed.batch_size,
             length=CHUNK_STEPS,
-            mesh=start.placement.mesh,
-            tickets=start.placement.parallel,
+            mesh=self.placement.mesh,
+            tickets=self.placement.parallel,
         )
 
     def _check_finite(
@@ -179,26 +196,26 @@ class Trainer:
         self.chunks.save(self.position(phase, step), state, meta)
         self._last_save = time.monotonic()
 
-    def evaluate(self, start: Start, stack: Stack) -> dict[str, np.ndarray]:
+    def evaluate(self, objective: Objective, trained: Trained) -> dict[str, np.ndarray]:
         """Metrics of the objective on the held-out split: `{metric: [tickets]}`.
 
         Raises:
           Diverged: if one of them is not finite.
         """
-        metrics = loop.evaluate(
-            start.objective,
-            stack.states.params,
-            stack.states.model_state,
-            stack.states.key,
-            self.feed.held_out(start.placement),
+        (tickets, states, _), placement = trained.stack, trained.placement
+        inputs = placement.fill((states.params, states.model_state, states.key))
+        found = loop.evaluate(
+            objective,
+            *inputs,
+            self.feed.held_out(placement),
             batch_size=self.config.evaluation.batch_size,
-            mesh=start.placement.mesh,
-            tickets=start.placement.parallel,
+            mesh=placement.mesh,
+            tickets=placement.parallel,
         )
-        metrics = hosts.gathered(metrics)
-        for i, ticket in enumerate(stack.tickets):
+        metrics = {name: values[: len(tickets)] for name, values in hosts.gathered(found).items()}
+        for i, ticket in enumerate(tickets):
             for name, values in metrics.items():
-                if not (np.isfinite(values[i]) or start.objective.collapses):
+                if not (np.isfinite(values[i]) or objective.collapses):
                     raise _diverged(ticket, f"{name} on the held-out split is not finite")
         return metrics
 
@@ -216,14 +233,10 @@ class Trainer:
         self.chunks.close()
 
 
-def _number(start: Start) -> int:
-    return sum(len(stack.tickets) for stack in (start.body, start.head) if stack is not None)
-
-
 def _done(start: Start, step: int) -> int:
     """Ticket-steps that a phase has behind it at a step."""
     head = len(start.head.tickets) if start.head else 0
-    return head * min(step, start.join) + _number(start) * max(step - start.join, 0)
+    return head * min(step, start.join) + start.tickets * max(step - start.join, 0)
 
 
 def _diverged(ticket: Ticket, what: str) -> Diverged:

@@ -10,20 +10,24 @@ from jax.sharding import PartitionSpec as P
 
 
 def make(tickets: int, batch_size: int, devices: int = 0, among: Sequence[jax.Device] = ()) -> Mesh:
-    """A mesh over the first `devices` devices (0: all) of those here, or `among` others.
+    """A mesh over the first `devices` devices (0: all) of the devices here, or `among` others.
 
-    On the ticket axis lie as many as divide `tickets` (with 1, none: each ticket has them all), on the data axis the
-    rest; devices that fit neither stay unused.
+    Every ticket has a device of its own as far as devices go, and the ticket axis is no longer than it has to be for
+    the largest share of a device. The data axis, on which batches are split, is longer than 1 only where devices
+    outnumber tickets: as many of a ticket's devices as divide `batch_size`. What fits neither stays unused.
 
     Raises:
       ValueError: if that leaves a process without a device.
     """
     there = among or jax.devices()
     count = devices or len(there)
-    ticket = math.gcd(tickets, count)
+    ticket = min(tickets, count)
+    ticket = math.ceil(tickets / math.ceil(tickets / ticket))
     data = math.gcd(batch_size, count // ticket)
     used = there[: ticket * data]
     if not (devices or among) and len({device.process_index for device in used}) < jax.process_count():
+        if tickets > 1:  # some of the tickets are there twice then
+            return Mesh(np.array(there).reshape(count, 1), ("ticket", "data"))
         raise ValueError(
             f"config.train.batch_size is {batch_size}, which gives only {len(used)} of {count} devices something to do "
             f"and a process of the run nothing; make it a multiple of {count}."

@@ -20,7 +20,7 @@ def longer(run):
         mask = jax.vmap(pruning.random_scores)(run.fresh.key, run.fresh.params)
         mask = jax.vmap(lambda s, m: pruning.global_prune(s, m, 0.1))(mask, run.ones("both"))
         body = run.stack("both", 1, "lucky", run.snapshot(half), mask)
-        return Start(run.objective, run.placement, body=body, join=half)
+        return Start(run.objective, body=body, join=half)
 
     return [
         dense.phase(run, [half]),

@@ -207,7 +207,7 @@ def test_the_dense_ticket_from_the_stored_snapshot_is_the_original_run_bit_for_b
         closing.enter_context(contextlib.closing(search))
         original, ones = search.finished(0), search.ones("both")
         body = search.stack("both", 0, "dense", search.snapshot(3), ones)
-        again = search.trainer.train(99, "again", Start(objective, search.placement, body=body, join=3))
+        again = search.trainer.train(99, "again", Start(objective, body=body, join=3), search.placement)
     jax.tree.map(np.testing.assert_array_equal, again.stack.states.params, original.params)
     assert int(again.stack.states.step[0]) == feed.steps
 

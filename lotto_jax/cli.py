@@ -6,6 +6,7 @@ import inspect
 import os
 import runpy
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -191,16 +192,20 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     from lotto_jax.experiments.run import run
     from lotto_jax.experiments.trainer import Diverged
     from lotto_jax.runs.directory import RunDirectoryError
+    from lotto_jax.training import hosts
     from lotto_jax.training.checkpoints import StorageError
 
     try:
         run(config, args.workdir, preemption)
     except Preempted:
         print(f"Preempted; the state is saved, and the same command goes on with {args.workdir}.", file=sys.stderr)
-        return preemption.status
-    except (ValueError, OSError, RunDirectoryError, StorageError, Diverged) as error:
-        return _fault(error)
-    return _report(args)
+        hosts.leave(preemption.status)
+    except (ValueError, OSError, RunDirectoryError, StorageError, Diverged, hosts.Lost) as error:
+        hosts.leave(_fault(error))
+    except Exception:
+        traceback.print_exc()
+        hosts.leave(1)
+    return _report(args) if hosts.is_first() else 0
 
 
 def _describe(args: argparse.Namespace, overrides: list[str]) -> None:

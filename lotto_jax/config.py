@@ -38,6 +38,12 @@ def default() -> ConfigDict:
     config.parallel = ConfigDict()
     config.parallel.tickets = "auto"  # auto, vmap, sequential or sharded; see training/loop.py
 
+    config.distributed = ConfigDict()  # one run by several processes, as a rule one a host; see docs/hosts.md
+    config.distributed.coordinator = "auto"  # auto: as the cluster says; off; or host:port of the first process
+    config.distributed.processes = 1  # with host:port: how many there are,
+    config.distributed.process = 0  # and which of them this one is, from 0
+    config.distributed.timeout = 300.0  # seconds that they wait for each other
+
     config.imp = ConfigDict()
     config.imp.rounds = 20  # n
     config.imp.fraction = 0.2  # p: share of the remaining weights removed each round
@@ -96,10 +102,15 @@ CHOICES = {
 }
 # Sections whose fields belong to the thing that `name` chooses; they are checked where it is built.
 OPEN_SECTIONS = ("model", "objective", "optimizer")
-# Fields that change no ticket: where data lie, and what else is measured (metrics.json guards against mixing that).
+# Fields that change no ticket: where data lie, which processes compute, and what else is measured (metrics.json guards
+# against mixing that).
 NOT_COMPUTED = (
     "dataset.data_dir",
     "dataset.device_budget_mb",
+    "distributed.coordinator",
+    "distributed.processes",
+    "distributed.process",
+    "distributed.timeout",
     "metrics.names",
     "metrics.features",
     "metrics.classifier",
@@ -109,6 +120,9 @@ NOT_COMPUTED = (
 MINIMA = {
     "train.batch_size": 1,
     "train.epochs": 1,
+    "distributed.processes": 1,
+    "distributed.process": 0,
+    "distributed.timeout": 1,
     "imp.rounds": 0,
     "imp.rewind_step": 0,
     "imp.score_batches": 1,

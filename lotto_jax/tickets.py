@@ -107,7 +107,7 @@ def export(workdir: str | Path, name: str, path: str | Path) -> None:
     workdir = Path(workdir)
     config = directories.config_of(workdir)
     packed, provenance = tickets.read(workdir, name)
-    store = checkpoints.Store(workdir / kept.CHECKPOINTS / kept.SNAPSHOTS)
+    store = checkpoints.Store(workdir / kept.CHECKPOINTS / kept.SNAPSHOTS, alone=True)
     try:
         states = store.restore(provenance["start"])
     finally:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lotto_jax.runs import pictures
-from lotto_jax.training import loop, stacks, streams
+from lotto_jax.training import hosts, loop, stacks, streams
 from lotto_jax.training.streams import Stream
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def draw(run: Run) -> None:
     if not count or not kept:
         return
     batch = jax.tree.map(lambda x: x[:count], run.feed.held_out(run.placement))
-    images = {"original": np.asarray(batch.image)}
+    images = {"original": hosts.gathered(batch.image)}
     kinds = {"reconstructions": run.objective.reconstruct, "samples": run.objective.sample}
     for number in sorted({kept[i] for i in np.linspace(0, len(kept) - 1, PHASES).round().astype(int)}):
         finished = run.finished(number)
@@ -38,8 +38,8 @@ def draw(run: Run) -> None:
                 continue
             mesh = run.placement.mesh
             outputs = loop.images(make, params, model_state, keys, batch, mesh=mesh, tickets="sequential")
-            for i, output in zip(chosen, np.asarray(outputs), strict=True):
+            for i, output in zip(chosen, hosts.gathered(outputs), strict=True):
                 ticket = finished.tickets[i]
                 name = f"{kind}/{ticket.arm}/{ticket.removed:.6f}"
                 images[name] = np.round(255 * np.nan_to_num(output)).astype(np.uint8)
-    pictures.write_images(run.directory.path, images)
+    hosts.first(pictures.write_images, run.directory.path, images)

@@ -24,7 +24,7 @@ from lotto_jax.objectives.state import TrainState
 from lotto_jax.reports import sections
 from lotto_jax.runs import pictures
 from lotto_jax.runs.tickets import Ticket
-from lotto_jax.training import detection, loop, stacks
+from lotto_jax.training import detection, hosts, loop, stacks
 
 if TYPE_CHECKING:
     from lotto_jax.experiments.runner import Run
@@ -69,18 +69,18 @@ class EarlyBirds:
 
     def look(self, step: int, states: TrainState) -> bool:
         """Keep the masks, and the states if a ticket begins here; True if nothing is left to train for."""
-        seen: detection.Detection = jax.device_get(states.model_state[detection.COLLECTION])
+        seen: detection.Detection = hosts.gathered(states.model_state[detection.COLLECTION])
         begun = origins(seen, step, self.last).values()
         if any(origin is not None and origin.step == step for origin in begun):
             self.run.keep_snapshot(step, states)
-        if step:
+        if step and hosts.is_first():
             pictures.add_channel_masks(self.run.directory.path, step, seen.masks)
         return not self.to_the_end and all(origin is not None for origin in begun)
 
     def found(self, trained: Trained) -> Record:
         """What the dense networks cost, and where every ticket begins."""
         states = trained.stack.states
-        seen = jax.device_get(states.model_state[detection.COLLECTION])
+        seen = hosts.gathered(states.model_state[detection.COLLECTION])
         begun = origins(seen, trained.step, self.last)
         meta = {"origins": [[*key, *origin] for key, origin in begun.items() if origin]}
         if not self.to_the_end:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lotto_jax import progress, pruning
+from lotto_jax import pruning
 from lotto_jax.experiments import compacting, costs
 from lotto_jax.experiments.early_bird_search import Origin
 from lotto_jax.experiments.protocol import Phase, Record, Stack, Start, Trained
@@ -17,7 +17,7 @@ from lotto_jax.objectives import loss_scale
 from lotto_jax.objectives.state import TrainState
 from lotto_jax.pruning import compaction
 from lotto_jax.runs.tickets import Ticket
-from lotto_jax.training import detection, stacks
+from lotto_jax.training import detection, hosts, stacks
 
 if TYPE_CHECKING:
     from lotto_jax.experiments.early_bird import EarlyBirds
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def cut(birds: EarlyBirds, ticket: Ticket, origin: Origin) -> tuple[TrainState, TrainState, compaction.Compacted]:
     """The dense state that a ticket starts from, the compacted one, and how they differ."""
-    states = jax.device_put(birds.run.snapshot(origin.step), jax.devices()[0])
+    states = jax.device_put(hosts.gathered(birds.run.snapshot(origin.step)), jax.local_devices()[0])
     state = stacks.take(states, jnp.int32(birds.run.seeds.index(ticket.seed)))
     masks = state.model_state[detection.COLLECTION].masks
     mask = {name: keep[ticket.level - 1] for name, keep in masks.items()}
@@ -64,7 +64,7 @@ class Bird:
         self.small = small._replace(opt_state=loss_scale.carried_over(small.opt_state, fresh))
         left, weights = costs.num_weights(small.params), costs.num_weights(self.dense.params)
         how = "found at step" if self.origin.found else "not found; its mask is that of step"
-        progress.say(
+        hosts.say(
             f"{ticket.name}, {ticket.removed:.0%} of the channels: {how} {self.origin.step}; "
             f"{left:,} of {weights:,} weights are left."
         )

@@ -13,13 +13,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from lotto_jax import progress, pruning
+from lotto_jax import pruning
 from lotto_jax.experiments import arms, dense, one_shot, prune_at_init, selections
 from lotto_jax.experiments.arms import Arm, Round
 from lotto_jax.experiments.protocol import Experiment, Phase, Start
 from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.reports import sections
-from lotto_jax.training import stacks
+from lotto_jax.training import hosts, stacks
 from lotto_jax.training.feed import Feed
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _winning(run: Run, number: int, pruned: str) -> pruning.Mask:
     mask = selections.prune(selections.rule_of(run.config), params, mask, jnp.float32(run.config.imp.fraction))
     if empty := stacks.emptied(mask):
         listed = f"{', '.join(empty[:3])}{f' and {len(empty) - 3} more' if len(empty) > 3 else ''}"
-        progress.say(f"Round {number}, {pruned} pruned: no weight is left in {listed} of some seed.")
+        hosts.say(f"Round {number}, {pruned} pruned: no weight is left in {listed} of some seed.")
     return mask
 
 

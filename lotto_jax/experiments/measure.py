@@ -25,7 +25,7 @@ from lotto_jax.metrics.images import to_uint8
 from lotto_jax.metrics.registry import BY_EXTRACTOR, KID_IMAGES, OF_SAMPLES, Metric
 from lotto_jax.objectives.state import Batch, Images, Objective
 from lotto_jax.runs import kept, provenance, results
-from lotto_jax.training import checkpoints, streams
+from lotto_jax.training import checkpoints, hosts, streams
 from lotto_jax.training.streams import Stream
 
 BATCH = 100  # images made and looked at together; their noise depends on it
@@ -187,6 +187,8 @@ class Measure:
     ) -> None:
         """Measure what results.csv lacks of some kept phases; a ticket's rows are written as soon as they are there.
 
+        Of several processes the first measures, and the others wait.
+
         Args:
           path: of the run directory.
           store: its finished phases.
@@ -197,22 +199,40 @@ class Measure:
           ValueError: if results.csv has such metrics from another extractor or sample count.
           StorageError: if a state is damaged.
         """
+        todo = hosts.first(self._todo, path, store, phases)
+        restored = functools.lru_cache(1)(functools.partial(kept.restore, store))
+        shape = {"total": len(todo), "desc": "measuring", "unit": " tickets", "leave": False, "delay": 1.0}
+        with progress.bar(**shape, disable=not hosts.is_first()) as bar:
+            for phase, i, columns in todo:
+                bar.set_postfix_str(kept.tickets_of(store, phase)[i].name)
+                if reason := hosts.first(self._add, path, store, phase, i, columns, restored):
+                    raise checkpoints.StorageError(reason)
+                bar.update()
+                between()
+
+    def _todo(self, path: Path, store: checkpoints.Store, phases: Iterable[int]) -> list[tuple[int, int, list[str]]]:
+        """Phase and number of every ticket that something is to be measured of, and the columns."""
         provenance.claim(path, self.entries)
-        todo = {phase: self._missing(path, store, phase) for phase in phases if self.due(store, phase)}
-        total = sum(map(len, todo.values()))
-        with progress.bar(total=total, desc="measuring", unit=" tickets", leave=False, delay=1.0) as bar:
-            for phase, wanted in todo.items():
-                trained = kept.restore(store, phase) if wanted else None
-                steps = store.meta(phase)["steps"]
-                for i, columns in wanted.items():
-                    assert trained is not None
-                    ticket = trained.tickets[i]
-                    bar.set_postfix_str(ticket.name)
-                    values = self.ticket(i, trained, columns)
-                    rows = [ticket.result(self.config, steps, column, values[column]) for column in columns]
-                    results.add(path, rows)
-                    bar.update()
-                    between()
+        due = [phase for phase in phases if self.due(store, phase)]
+        return [(phase, i, columns) for phase in due for i, columns in self._missing(path, store, phase).items()]
+
+    def _add(
+        self,
+        path: Path,
+        store: checkpoints.Store,
+        phase: int,
+        i: int,
+        columns: list[str],
+        restored: Callable[[int], kept.Kept],
+    ) -> str:
+        """Measure columns of a ticket; why that cannot be, if its state is damaged."""
+        try:
+            trained, steps = restored(phase), store.meta(phase)["steps"]
+        except checkpoints.StorageError as error:
+            return str(error)
+        values = self.ticket(i, trained, columns)
+        results.add(path, [trained.tickets[i].result(self.config, steps, column, values[column]) for column in columns])
+        return ""
 
     def forget(self, path: Path) -> None:
         """Remove what the run has of these metrics."""

@@ -15,6 +15,7 @@ from lotto_jax.experiments import dense, selections
 from lotto_jax.experiments.protocol import Experiment, Phase, Record, Start, Trained, join
 from lotto_jax.objectives.state import Objective
 from lotto_jax.reports import sections
+from lotto_jax.training import hosts
 from lotto_jax.training.feed import Feed
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
 def masks_of(run: Run, trained: Trained) -> Record:
     """The masks of winning and one-shot tickets, for use elsewhere."""
     found, rewind = [], run.config.imp.rewind_step
-    host = jax.device_get(trained.stack.mask)
+    host = hosts.gathered(trained.stack.mask)
     for i, ticket in enumerate(trained.stack.tickets):
         if ticket.arm in ("winning", "one_shot"):
             prunable = run.ones(ticket.pruned)

@@ -8,15 +8,20 @@ from lotto_jax import progress
 from lotto_jax.runs import curves
 from lotto_jax.runs.events import Events
 from lotto_jax.runs.tickets import Ticket
+from lotto_jax.training import hosts
 
 
 class Recorder:
     """Records training in a run directory and on the terminal."""
 
     def __init__(self, path: Path, every: int):
-        """`path` is the run directory; curves get a point every so many steps."""
+        """`path` is the run directory; curves get a point every so many steps.
+
+        Of several processes the first alone calls `begin`, `record` and `end`.
+        """
         self.path, self.every = path, every
-        self.bar = progress.bar(unit=" ticket-steps", unit_scale=True, smoothing=0.05, delay=1.0, mininterval=0.5)
+        shape = {"unit": " ticket-steps", "unit_scale": True, "smoothing": 0.05, "delay": 1.0, "mininterval": 0.5}
+        self.bar = progress.bar(**shape, disable=not hosts.is_first())
         self.events = Events(path)
         self._behind = 0
 

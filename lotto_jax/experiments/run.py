@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
@@ -14,12 +15,15 @@ from lotto_jax.experiments.runner import Run
 from lotto_jax.objectives.state import Objective
 from lotto_jax.runs import provenance, results
 from lotto_jax.runs.directory import RunDirectory
+from lotto_jax.training import hosts
 from lotto_jax.training.feed import Feed
 from lotto_jax.training.preemption import Preemption
 
 
 def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None = None) -> None:
     """Run the experiment of `config` in `workdir`, or go on with it there.
+
+    Several processes may call it for one run, see `config.distributed`.
 
     Raises:
       FileNotFoundError: if `config.metrics` needs Inception weights that are not there.
@@ -28,21 +32,41 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
       StorageError: if checkpoints cannot be written.
       Diverged: if a loss or a weight is no longer finite.
       Preempted: if SIGTERM came; the state is saved.
+      Lost: if another process of the run is missing or has stopped.
     """
     configuration.validate(config)
-    experiment, root, given = experiments.of(config), Path(workdir), preemption or Preemption()
+    hosts.initialize(**config.distributed)
+    with hosts.together():
+        _run(config, Path(workdir), preemption or Preemption())
+
+
+def _run(config: ConfigDict, root: Path, preemption: Preemption) -> None:
+    experiment = experiments.of(config)
     _check_read(config, experiment.reads)
     dataset = sources.load(**config.dataset)
+    _check_same(config, dataset)
     with contextlib.closing(feed_of(config, dataset)) as feed:
         if not experiment.parts:
-            _train(config, feed, root, given, *_prepare(config, feed))
+            _train(config, feed, root, preemption, *_prepare(config, feed))
             return
         experiment.check(config, build.objective(config, dataset.image_shape, dataset.classes), feed)
         prepared = [(part, _prepare(part, feed)) for part in experiments.parts_of(config)]  # before the first trains
         with contextlib.closing(RunDirectory(root, config, dataset.fingerprint)) as directory:
             for part, (objective, metrics) in prepared:
-                _train(part, feed, root / part.experiment, given, objective, metrics)
-                combine(config, feed, directory)
+                _train(part, feed, root / part.experiment, preemption, objective, metrics)
+                hosts.first(combine, config, feed, directory)
+
+
+def _check_same(config: ConfigDict, dataset: Dataset) -> None:
+    """Raise ValueError unless all processes have the same configuration and the same data."""
+    mine = configuration.digest(config), dataset.fingerprint
+    for process, theirs in enumerate(hosts.everyones(mine)):
+        for what, a, b in zip(("another configuration", "other images or labels"), mine, theirs, strict=True):
+            if a != b:
+                raise ValueError(
+                    f"Process {process} has {what} than process {jax.process_index()}; give all of them the same "
+                    "--config, and the same data in config.dataset.data_dir."
+                )
 
 
 def feed_of(config: ConfigDict, dataset: Dataset) -> Feed:
@@ -108,4 +132,10 @@ def _train(
     with contextlib.ExitStack() as closing:
         directory = closing.enter_context(contextlib.closing(RunDirectory(workdir, config, feed.dataset.fingerprint)))
         made = Run(config, experiments.of(config), objective, feed, directory, preemption, metrics)
-        closing.enter_context(contextlib.closing(made)).run()
+        closing.callback(made.close)
+        try:
+            made.run()
+        except Exception:
+            if jax.process_count() > 1:
+                closing.pop_all()  # to close is to wait for saves, and these wait for a process that may be gone
+            raise

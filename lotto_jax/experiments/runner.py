@@ -32,7 +32,7 @@ from lotto_jax.runs import directory as directories
 from lotto_jax.runs import kept, provenance, results, tickets
 from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.runs.tickets import Ticket
-from lotto_jax.training import checkpoints, loop, placement, stacks
+from lotto_jax.training import checkpoints, hosts, loop, placement, stacks
 from lotto_jax.training.feed import Feed
 from lotto_jax.training.preemption import Preemption
 
@@ -132,7 +132,7 @@ class Run:
         """A ticket of every seed: `mask` on `states`, which are copied. Masks get every kernel's full shape, so that
         stacks of different components can be joined.
         """
-        removed = jax.device_get(stacks.removed(mask))
+        removed = hosts.gathered(stacks.removed(mask))
         own = [
             Ticket(pruned, level, arm, seed, int(count) / self.weights)
             for seed, count in zip(self.seeds, removed, strict=True)
@@ -144,7 +144,7 @@ class Run:
         try:
             return self._finished(phase)
         except checkpoints.StorageError as error:
-            self._again(phase, error)
+            self._again(phase, str(error))
             return self._finished(phase)
 
     def _finished(self, phase: int) -> Finished:
@@ -196,20 +196,14 @@ class Run:
         there = self.rounds.steps()
         expected = range(last + 1) if self.config.checkpoint.keep_states == "all" else sorted({0, *there})
         for number in expected if there else ():
-            try:
-                if number not in there:
-                    raise checkpoints.StorageError(f"Checkpoint {number} in {self.rounds.directory} is missing.")
-                self.rounds.restore(number)
-            except checkpoints.StorageError as error:
-                self._again(number, error)
+            if reason := hosts.first(_unreadable, self.rounds, number):
+                self._again(number, reason)
         for step in self.snapshots.steps():
-            try:
-                self.snapshots.restore(step)
-            except checkpoints.StorageError:
+            if hosts.first(_unreadable, self.snapshots, step):
                 self.snapshot(step)
 
-    def _again(self, phase: int, error: checkpoints.StorageError) -> None:
-        warnings.warn(f"{error} Training {self.phases[phase].title} again.", stacklevel=3)
+    def _again(self, phase: int, reason: str) -> None:
+        warnings.warn(f"{reason} Training {self.phases[phase].title} again.", stacklevel=3)
         if phase in self.rounds.steps():
             self.rounds.delete(phase)
         self.train(phase)
@@ -223,7 +217,7 @@ class Run:
         metrics = self.trainer.evaluate(start, trained.stack) if phase.evaluated else {}
         self.preemption.check()
         record = phase.record(trained)
-        self._write(trained, {name: values.tolist() for name, values in metrics.items()}, record)
+        hosts.first(self._write, trained, {name: values.tolist() for name, values in metrics.items()}, record)
         self._keep(number, phase, start, trained, record)
 
     def _write(self, trained: Trained, metrics: dict[str, list[float]], record: Record) -> None:
@@ -264,7 +258,7 @@ class Run:
                     self.rounds.delete(old)
         done = max(self.rounds.steps()) + 1
         last = self.phases[done - 1].title
-        self.directory.write_progress(directories.Progress(done, len(self.phases), last))
+        hosts.first(self.directory.write_progress, directories.Progress(done, len(self.phases), last))
 
     def _measure(self, measure: Measure, number: int) -> None:
         """Add the metrics of `config.metrics` that a kept phase lacks."""
@@ -272,7 +266,7 @@ class Run:
         try:
             measure(path, self.rounds, [number], check)
         except checkpoints.StorageError as error:
-            self._again(number, error)
+            self._again(number, str(error))
             measure(path, self.rounds, [number], check)
 
     def close(self) -> None:
@@ -281,3 +275,14 @@ class Run:
         self.trainer.close()
         self.rounds.close()
         self.snapshots.close()
+
+
+def _unreadable(store: checkpoints.Store, number: int) -> str:
+    """Why a checkpoint cannot be read; empty if it can."""
+    try:
+        if number not in store.steps():
+            raise checkpoints.StorageError(f"Checkpoint {number} in {store.directory} is missing.")
+        store.restore(number)
+    except checkpoints.StorageError as error:
+        return str(error)
+    return ""

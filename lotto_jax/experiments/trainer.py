@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lotto_jax import progress
 from lotto_jax.experiments.protocol import Stack, Start, Trained, join
 from lotto_jax.experiments.recorder import Recorder
 from lotto_jax.objectives.state import Batch, Objective, TrainState
@@ -16,7 +15,7 @@ from lotto_jax.pruning import masks
 from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.runs.kept import CHECKPOINTS
 from lotto_jax.runs.tickets import Ticket
-from lotto_jax.training import checkpoints, loop, stacks
+from lotto_jax.training import checkpoints, hosts, loop, stacks
 from lotto_jax.training.clock import Clock
 from lotto_jax.training.feed import Feed
 from lotto_jax.training.preemption import Preempted, Preemption
@@ -55,14 +54,17 @@ class Trainer:
           Preempted: if SIGTERM came; the state is saved.
         """
         step, stack = self._begin(phase, title, start)
-        self.recorder.begin(title, self.position(phase, step), self.position(phase, self.steps), _done(start, step))
+        span = self.position(phase, step), self.position(phase, self.steps)
+        if hosts.is_first():
+            self.recorder.begin(title, *span, _done(start, step))
         for stop in self._stops(start, step):
             if step == start.join and len(stack.tickets) != _number(start):
                 stack = join(start.body, stack)
             stack, step = self._until(phase, start, stack, step, stop), stop
             if step in start.looks and start.look(step, stack.states):
                 break
-        self.recorder.end()
+        if hosts.is_first():
+            self.recorder.end()
         return Trained(stack, step, self.clock, start.placement)
 
     def replay(self, start: Start, stop: int) -> TrainState:
@@ -89,7 +91,7 @@ class Trainer:
             if found is not None:
                 position, saved = found
                 self.clock = Clock(**self.chunks.meta(position).get("clock", {}))
-                progress.say(f"Going on with {title} at step {position - base} of {self.steps}.")
+                hosts.say(f"Going on with {title} at step {position - base} of {self.steps}.")
                 mask = stacks.unpack(saved["mask"], stack.mask)
                 return position - base, stack._replace(states=saved["states"], mask=mask)
         if start.head is not None:
@@ -116,19 +118,30 @@ class Trainer:
                 piece_end, data = next(pieces)
             end = min(step + length, piece_end)
             states, log, finite = self._chunk(start, states, mask, data, step, end)
-            log, finite = jax.device_get((log, finite))
-            seconds = time.monotonic() - began
+            jax.block_until_ready((log, finite))
+            # What follows a clock is the first process's to decide, or no two would run the same program.
+            seconds, due = hosts.told((time.monotonic() - began, self._due()))
+            leaving = self.preemption.anywhere()
+            log, finite = hosts.gathered((log, finite))
             warm = (start.objective, len(tickets)) in self._compiled  # else this chunk may have compiled
             self._compiled.add((start.objective, len(tickets)))
             self.clock = self.clock.after(seconds, (end - step) * len(tickets), warm)
             self.seconds += seconds
             self._check_finite(start.objective, tickets, log, finite, step, end)
-            self.recorder.record(tickets, log, step, end, self.position(phase, 0), self.stall_share)
+            if hosts.is_first():
+                self.recorder.record(tickets, log, step, end, self.position(phase, 0), self.stall_share)
             if warm:
                 length = int(np.clip(CHUNK_SECONDS / seconds * (end - step), 1, CHUNK_STEPS))
             step = end
-            self._save(phase, step, states, mask)
+            if due or leaving or step == self.steps:
+                self._save(phase, step, states, mask)
+            if leaving:
+                self.chunks.steps()  # waits until the save is committed
+                raise Preempted
         return Stack(tickets, states, mask)
+
+    def _due(self) -> bool:
+        return time.monotonic() - self._last_save >= self.config.checkpoint.every_seconds
 
     def _chunk(
         self, start: Start, states: TrainState, mask: masks.Mask, data: Batch | loop.Streamed, step: int, end: int
@@ -160,15 +173,10 @@ class Trainer:
                 raise _diverged(ticket, f"the weights are not finite after step {end}")
 
     def _save(self, phase: int, step: int, states: TrainState, mask: masks.Mask) -> None:
-        due = time.monotonic() - self._last_save >= self.config.checkpoint.every_seconds
-        if due or step == self.steps or self.preemption.requested:
-            state = {"states": states, "mask": stacks.pack(mask)}
-            meta = {"phase": phase, "step": step, "clock": self.clock._asdict()}
-            self.chunks.save(self.position(phase, step), state, meta)
-            self._last_save = time.monotonic()
-        if self.preemption.requested:
-            self.chunks.steps()  # waits until the save is committed
-            raise Preempted
+        state = {"states": states, "mask": stacks.pack(mask)}
+        meta = {"phase": phase, "step": step, "clock": self.clock._asdict()}
+        self.chunks.save(self.position(phase, step), state, meta)
+        self._last_save = time.monotonic()
 
     def evaluate(self, start: Start, stack: Stack) -> dict[str, np.ndarray]:
         """Metrics of the objective on the held-out split: `{metric: [tickets]}`.
@@ -186,7 +194,7 @@ class Trainer:
             mesh=start.placement.mesh,
             tickets=start.placement.parallel,
         )
-        metrics = jax.device_get(metrics)
+        metrics = hosts.gathered(metrics)
         for i, ticket in enumerate(stack.tickets):
             for name, values in metrics.items():
                 if not (np.isfinite(values[i]) or start.objective.collapses):
@@ -203,7 +211,7 @@ class Trainer:
     def close(self) -> None:
         """Finish pending saves."""
         if self.stall_share is not None and self.seconds:
-            print(f"The device waited {self.stall_share:.1%} of {self.seconds:.1f} s of training for data.")
+            hosts.say(f"The device waited {self.stall_share:.1%} of {self.seconds:.1f} s of training for data.")
         self.chunks.close()
 
 

@@ -2,14 +2,16 @@
 
 import fcntl
 import json
+import re
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
 from lotto_jax.runs.files import write_atomically
+from lotto_jax.training import hosts
 
 CONFIG, LOCK, PROGRESS = "config.json", ".lock", "progress.json"
 VERSIONED = ("lotto_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -28,22 +30,39 @@ class Progress(NamedTuple):
 
 
 class RunDirectory:
-    """Owner of one run's files. Opening it takes its lock, for as long as the process lives."""
+    """Owner of one run's files. Opening it takes its lock, for as long as the process lives.
+
+    Several processes of a run open it together, on storage that they share; the first takes the lock and writes.
+    """
 
     def __init__(self, path: Path, config: ConfigDict, data: str = ""):
         """Create or reopen `path` for `config` and data of this fingerprint (see `Dataset`; empty: any).
 
         Raises:
-          RunDirectoryError: if another run has it open, or it holds a run of another configuration or of other data.
+          RunDirectoryError: if another run has it open, or it holds a run of another configuration or of other data;
+            if it is an object store, or the processes do not see the same directory.
         """
-        path.mkdir(parents=True, exist_ok=True)
+        if scheme := re.match(r"(\w+):/", str(path)):
+            raise RunDirectoryError(
+                f"--workdir is {path}, an object store ({scheme[1]}), where files can be neither locked nor appended "
+                "to; choose a directory, which all hosts mount, and copy it there afterwards."
+            )
         self.path = path
-        self._lock = open(path / LOCK, "w")  # noqa: SIM115  (held until the process ends)
+        self._lock: IO[str] | None = None
+        hosts.first(self._take, config, data)
+        if not (path / CONFIG).exists():
+            raise RunDirectoryError(f"--workdir is {path}, which is another directory on the first host; share it.")
+
+    def _take(self, config: ConfigDict, data: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.path / LOCK, "w")  # noqa: SIM115  (held until the process ends)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise RunDirectoryError(f"Another run is using {path}; wait for it or choose another --workdir.") from None
+            raise RunDirectoryError(
+                f"Another run is using {self.path}; wait for it or choose another --workdir."
+            ) from None
         try:
             self._claim(config, data)
         except RunDirectoryError:
@@ -94,7 +113,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Release the lock."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def opened(path: Path) -> Iterator[checkpoints.Store]:
     Raises:
       ValueError: if no phase is finished.
     """
-    phases = store(path) if (path / CHECKPOINTS / ROUNDS).is_dir() else None
+    directory = path / CHECKPOINTS / ROUNDS
+    phases = checkpoints.Store(directory, alone=True) if directory.is_dir() else None
     try:
         if phases is None or not phases.steps():
             raise ValueError(f"No round of the run in {path} is finished yet; give its command again first.")
@@ -62,7 +63,7 @@ def opened(path: Path) -> Iterator[checkpoints.Store]:
 
 
 def restore(phases: checkpoints.Store, phase: int) -> Kept:
-    """A finished phase, on the first device.
+    """A finished phase, on the first device of this process.
 
     Raises:
       StorageError: if it is damaged.

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, PyTree, UInt32
 
 from lotto_jax.pruning.masks import path_name
+from lotto_jax.training import hosts
 
 
 class StorageError(Exception):
@@ -46,15 +47,21 @@ def checksum(tree: PyTree) -> UInt32[Array, ""]:
 class Store:
     """Checkpoints of pytrees in one directory, numbered by the caller.
 
-    A save returns once the arrays are copied; it counts only when committed, which is what `steps` lists.
+    A save returns once the arrays are copied; it counts only when committed, which is what `steps` lists. Several
+    processes of a run call `save`, `delete` and `restore` with `like` together; what else reads, each may call alone.
     """
 
-    def __init__(self, directory: Path, keep: int | None = None):
-        """Open `directory`, creating it; `keep` newest checkpoints stay (None: all)."""
+    def __init__(self, directory: Path, keep: int | None = None, alone: bool = False):
+        """Open `directory`, creating it; `keep` newest checkpoints stay (None: all).
+
+        With `alone` the directory is there, and this process only reads, whatever others do.
+        """
         self.directory = directory
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        )
+        self._by_itself = ocp.options.MultiprocessingOptions(jax.process_index(), {jax.process_index()})
+        reading = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=self._by_itself)
+        writing = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(directory.absolute(), options=reading if alone else writing)
+        self._reader = self._manager if alone else ocp.CheckpointManager(directory.absolute(), options=reading)
 
     def save(self, step: int, state: PyTree, meta: dict[str, Any], wait: bool = False) -> None:
         """Save `state` and the JSON object `meta` as number `step`, replacing it if it exists.
@@ -95,14 +102,14 @@ class Store:
           StorageError: if it is damaged.
         """
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+            return self._reader.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
         except Exception as error:  # Orbax and TensorStore raise bare Exception too
             raise StorageError(f"Checkpoint {step} in {self.directory} cannot be read: {_first_line(error)}") from error
 
     def _stored_shapes(self, step: int) -> PyTree:
-        """What `restore` needs to read a state as it was stored, onto the first device."""
+        """What `restore` needs to read a state as it was stored, onto the first device of this process."""
         sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        with ocp.StandardCheckpointer() as reader:
+        with ocp.StandardCheckpointer(multiprocessing_options=self._by_itself) as reader:
             stored = reader.metadata(self.directory.absolute() / str(step) / "state").item_metadata.tree
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -113,19 +120,31 @@ class Store:
     def restore(self, step: int, like: PyTree | None = None) -> PyTree:
         """The state saved as `step`, with the structure, shapes, dtypes and shardings of `like`.
 
-        Without `like` it comes as it was stored (dicts, lists and arrays), onto the first device.
+        Without `like` it comes as it was stored (dicts, lists and arrays), onto the first device of this process.
 
         Raises:
           StorageError: if it is damaged, or is the state of something else.
         """
-        expected = self.meta(step).get("checksum")
+        if like is None:
+            return self._verified(step, self._read(step, None))
+        state, failure = None, ""
+        try:
+            state = self._read(step, like)
+        except StorageError as error:
+            failure = str(error)
+        if failures := [other for other in hosts.everyones(failure) if other]:  # each has read its own part
+            raise StorageError(failures[0])
+        return self._verified(step, state)
+
+    def _read(self, step: int, like: PyTree | None) -> PyTree:
         try:
             like = self._stored_shapes(step) if like is None else like
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-            state = self._manager.restore(step, args=arguments).state
+            return self._reader.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(like))).state
         except Exception as error:  # as above
             raise StorageError(f"Checkpoint {step} in {self.directory} cannot be read: {_first_line(error)}") from error
-        if int(checksum(state)) != expected:
+
+    def _verified(self, step: int, state: PyTree) -> PyTree:
+        if int(checksum(state)) != self.meta(step).get("checksum"):
             raise StorageError(f"Checkpoint {step} in {self.directory} is damaged: its checksum does not match.")
         return state
 
@@ -148,6 +167,7 @@ class Store:
     def close(self) -> None:
         """Wait for pending saves and stop the background threads."""
         self._manager.close()
+        self._reader.close()
 
 
 def _first_line(error: BaseException) -> str:

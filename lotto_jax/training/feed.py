@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from lotto_jax.data.sources import Dataset, Split
 from lotto_jax.data.streaming import Stream
 from lotto_jax.objectives.state import Batch, TrainState
-from lotto_jax.training import loop, mesh
+from lotto_jax.training import hosts, loop, mesh
 from lotto_jax.training.placement import Placement
 
 
@@ -56,7 +56,7 @@ class Feed:
 
     def first_batches(self, states: TrainState, count: int, placement: Placement) -> Batch:
         """The first `count` batches of every ticket, leaves [tickets, count, batch, ...]."""
-        numbers = self._numbers(states.key, count)(0)
+        numbers = self._numbers(hosts.gathered(states.key), count)(0)
         chosen = np.swapaxes(numbers, 0, 1)
         split = self.dataset.train
         return placement.place(Batch(jnp.asarray(split.image[chosen]), jnp.asarray(split.label[chosen])))
@@ -70,7 +70,7 @@ class Feed:
             yield stop, resident
             return
         stream = self._stream(placement.mesh)
-        key_data, order = np.unique(jax.device_get(jax.random.key_data(states.key)), axis=0, return_inverse=True)
+        key_data, order = np.unique(jax.random.key_data(hosts.gathered(states.key)), axis=0, return_inverse=True)
         keys, order = (
             jax.random.wrap_key_data(jnp.asarray(key_data)),
             placement.place(order.reshape(-1).astype(np.int32)),
@@ -90,17 +90,16 @@ class Feed:
     def _on(self, devices: Mesh) -> _Placed:
         """The splits on a mesh; from another mesh they are copied, if at all, between devices."""
         if devices not in self._placed:
-            source = next(iter(self._placed.values()), None) or _Placed(
-                None if self.dataset.streamed else Batch(*map(jnp.asarray, self.dataset.train)),
-                Batch(*map(jnp.asarray, self._held_out)),
-            )
-            self._placed[devices] = jax.device_put(source, mesh.replicated(devices))
+            train = None if self.dataset.streamed else self.dataset.train
+            source = next(iter(self._placed.values()), (train, self._held_out))
+            train, held_out = hosts.place(source, mesh.replicated(devices))
+            self._placed[devices] = _Placed(train and Batch(*train), Batch(*held_out))
         return self._placed[devices]
 
     def _stream(self, devices: Mesh) -> Stream[Batch]:
         if devices not in self._streams:
             everywhere = mesh.replicated(devices)
-            place = lambda split: jax.block_until_ready(jax.device_put(Batch(*split), everywhere))  # noqa: E731
+            place = lambda split: jax.block_until_ready(hosts.place(Batch(*split), everywhere))  # noqa: E731
             self._streams[devices] = Stream(self.dataset.train, place)
         return self._streams[devices]
 

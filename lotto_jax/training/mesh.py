@@ -13,11 +13,20 @@ def make(tickets: int, batch_size: int, devices: int = 0) -> Mesh:
 
     On the ticket axis lie as many as divide `tickets` (with 1, none: each ticket has them all), on the data axis the
     rest; devices that fit neither stay unused.
+
+    Raises:
+      ValueError: if that leaves a process without a device.
     """
     count = devices or jax.device_count()
     ticket = math.gcd(tickets, count)
     data = math.gcd(batch_size, count // ticket)
-    return Mesh(np.array(jax.devices()[: ticket * data]).reshape(ticket, data), ("ticket", "data"))
+    used = jax.devices()[: ticket * data]
+    if not devices and len({device.process_index for device in used}) < jax.process_count():
+        raise ValueError(
+            f"config.train.batch_size is {batch_size}, which gives only {len(used)} of {count} devices something to do "
+            f"and a process of the run nothing; make it a multiple of {count}."
+        )
+    return Mesh(np.array(used).reshape(ticket, data), ("ticket", "data"))
 
 
 def by_ticket(mesh: Mesh) -> NamedSharding:

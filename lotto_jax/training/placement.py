@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from lotto_jax.objectives.state import Objective
-from lotto_jax.training import checkpoints, loop, mesh
+from lotto_jax.training import checkpoints, hosts, loop, mesh
 
 
 class Placement(NamedTuple):
@@ -18,7 +18,7 @@ class Placement(NamedTuple):
 
     def place(self, tree: PyTree) -> PyTree:
         """Split a stacked tree over the ticket axis."""
-        return jax.device_put(tree, mesh.by_ticket(self.mesh))
+        return hosts.place(tree, mesh.by_ticket(self.mesh))
 
     def like(self, tree: PyTree) -> PyTree:
         """What `checkpoints.Store.restore` needs to bring arrays like those of `tree` onto the mesh."""

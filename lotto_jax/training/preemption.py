@@ -3,6 +3,8 @@
 import signal
 from types import FrameType
 
+from lotto_jax.training import hosts
+
 
 class Preempted(Exception):
     """The run was asked to stop and has saved its state."""
@@ -12,8 +14,8 @@ class Preemption:
     """Remembers that a signal came. Python runs the handler once a compilation or a chunk returns.
 
     Attributes:
-      requested: whether to save and leave.
-      status: exit status of a process that does: 128 and the number of the signal.
+      requested: whether a signal came to this process.
+      status: exit status of a process that leaves: 128 and the number of the signal.
     """
 
     requested: bool = False
@@ -30,7 +32,13 @@ class Preemption:
         if signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def anywhere(self) -> bool:
+        """Whether a signal came to any process of the run, so that all save and leave; each waits for the others."""
+        statuses = hosts.everyones(self.status if self.requested else 0)
+        self.status = max(statuses) or self.status
+        return any(statuses)
+
     def check(self) -> None:
-        """Raise Preempted if a signal came; call where nothing is lost."""
-        if self.requested:
+        """Raise Preempted if a signal came to any process; call where nothing is lost."""
+        if self.anywhere():
             raise Preempted

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, UInt8
 from lotto_jax import pruning
 from lotto_jax.objectives.state import TrainState
 from lotto_jax.pruning import masks
+from lotto_jax.training import hosts
 
 
 @jax.jit
@@ -80,5 +81,5 @@ def _left(mask: masks.Mask) -> PyTree[Bool[Array, ""]]:
 
 def emptied(mask: masks.Mask) -> list[str]:
     """Kernels of which some ticket has nothing left, so that no signal passes (layer collapse; Tanaka et al. 2020)."""
-    left = jax.device_get(_left(mask))
+    left = hosts.gathered(_left(mask))
     return [pruning.path_name(path) for path, kept in jax.tree_util.tree_leaves_with_path(left) if not kept]

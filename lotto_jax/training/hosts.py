@@ -1,0 +1,232 @@
+"""Several processes, one a host, that make one run: who writes, what all of them are told, and which one is missing.
+
+All processes run the same code in the same order. The first decides what follows a clock or a file, and writes; the
+others are told. A process that fails says so where the others meet next, so that all stop with a sentence. With a
+single process every function here is trivial.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+from jaxtyping import PyTree
+
+from lotto_jax import progress
+
+GRACE_SECONDS = 5.0  # that a process which stops waits for the others to hear of it
+MESSAGE_BYTES = 1024  # messages are padded to multiples, so that few programs are compiled
+
+Inputs = ParamSpec("Inputs")
+Value = TypeVar("Value")
+
+_meetings = itertools.count()
+_limit = {"seconds": 300.0}  # set where the processes find each other
+
+
+class Lost(Exception):
+    """Another process of the run is missing, or has stopped."""
+
+
+def initialize(coordinator: str, processes: int, process: int, timeout: float) -> None:
+    """Find the other processes of the run, before JAX computes anything; see `config.distributed`.
+
+    A program that has called `jax.distributed.initialize` is left as it is, apart from the limit on waiting.
+
+    Raises:
+      Lost: if the others do not come within `timeout` seconds.
+      ValueError: if the fields make no sense, or JAX computes already.
+    """
+    _limit["seconds"] = timeout
+    if coordinator == "off" or jax.distributed.is_initialized():
+        return
+    arguments: dict[str, Any] = {} if coordinator == "auto" else _arguments(coordinator, processes, process)
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `Preemption`
+    # The limit on waiting is the shorter one: it ends in a sentence, a missing heartbeat in an abort by JAX.
+    arguments["initialization_timeout"] = int(timeout)
+    arguments["heartbeat_timeout_seconds"] = int(timeout + 60)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a cluster that could be one of several processes
+            jax.distributed.initialize(**arguments)
+        jax.devices()  # all of them report theirs
+    except jax.errors.JaxRuntimeError as error:
+        raise Lost(
+            f"The other processes of the run did not come within {timeout:g} s ({_first_line(error)}); start all of "
+            "them, with the same config.distributed.coordinator, or raise config.distributed.timeout."
+        ) from error
+    except (ValueError, RuntimeError) as error:
+        undetected = isinstance(error, ValueError) or "must be called before" in str(error)
+        if coordinator == "auto" and undetected:
+            return
+        raise ValueError(
+            f"config.distributed.coordinator is {coordinator!r}, but the processes cannot be joined "
+            f"({_first_line(error)}); set it to 'off' for a single process."
+        ) from error
+
+
+def _arguments(coordinator: str, processes: int, process: int) -> dict[str, Any]:
+    if not re.fullmatch(r"\S+:\d+", coordinator):
+        raise ValueError(f"config.distributed.coordinator is {coordinator!r}; it takes auto, off, or host:port.")
+    if not 0 <= process < processes:
+        raise ValueError(
+            f"config.distributed.process is {process}, of config.distributed.processes = {processes}; "
+            "processes are numbered from 0."
+        )
+    return {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
+
+
+def is_first() -> bool:
+    """Whether this process is the one that decides and writes."""
+    return jax.process_index() == 0
+
+
+def say(text: str) -> None:
+    """A line on the terminal of the first process."""
+    if is_first():
+        progress.say(text)
+
+
+def everyones(value: Any) -> list[Any]:
+    """The values that all processes give, in their order; each waits for the others here.
+
+    Args:
+      value: a JSON value.
+
+    Raises:
+      Lost: if a process does not come in time, or has stopped.
+    """
+    if jax.process_count() == 1:
+        return [value]
+    found = _exchange({"value": value}, _limit["seconds"])
+    for process, other in enumerate(found):
+        if "stopped" in other:
+            raise Lost(f"Process {process} stopped: {other['stopped']}")
+    return [other["value"] for other in found]
+
+
+def told(value: Any) -> Any:
+    """The value that the first process gives, on all of them; a JSON value. Raises as `everyones` does."""
+    return everyones(value if is_first() else None)[0]
+
+
+def first(function: Callable[Inputs, Value], *args: Inputs.args, **kwargs: Inputs.kwargs) -> Value:
+    """What the function, called by the first process alone, returns; the others wait. Raises as `everyones` does.
+
+    Args:
+      function: returns a JSON value.
+      *args, **kwargs: its arguments.
+    """
+    return told(function(*args, **kwargs) if is_first() else None)
+
+
+def _exchange(message: Any, seconds: float) -> list[Any]:
+    name = f"lotto_jax-{next(_meetings)}"
+    everyone = set(range(jax.process_count()))
+    try:
+        ocp.multihost.sync_global_processes(name, timeout=max(1, int(seconds)), processes=everyone)
+    except jax.errors.JaxRuntimeError as error:
+        raise Lost(
+            f"{_missing(str(error))} did not come within {seconds:g} s, and this one goes no further."
+        ) from error
+    text = np.frombuffer(json.dumps(message).encode(), np.uint8)
+    sizes = multihost_utils.process_allgather(np.int32(text.size))
+    padded = np.zeros(-(-max(sizes) // MESSAGE_BYTES) * MESSAGE_BYTES, np.uint8)
+    padded[: text.size] = text
+    texts = multihost_utils.process_allgather(padded)
+    return [json.loads(bytes(row[:size])) for row, size in zip(texts, sizes, strict=True)]
+
+
+def _missing(report: str) -> str:
+    """Which processes the coordination service does not hear of any more, by its report on a barrier."""
+    listed = re.search(r"timed out task names:\s*((?:\S+\s*\n)+)", report)
+    names = re.findall(r"(\d+)\s*$", listed[1], re.MULTILINE) if listed else re.findall(r"Task (\d+) heartbeat", report)
+    if not names and report.startswith("UNAVAILABLE"):
+        names = ["0"]  # which is where the service lives
+    if not names:
+        return f"Another process ({report.splitlines()[0]})"
+    return f"Process {names[0]}" if len(names) == 1 else f"Processes {', '.join(names[:-1])} and {names[-1]}"
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What is done inside fails in all processes if it fails in one.
+
+    Raises:
+      Lost: if the failure is that another process is missing or has stopped.
+    """
+    try:
+        yield
+    except Lost:
+        raise
+    except Exception as error:
+        if jax.process_count() > 1:
+            try:
+                _exchange({"stopped": _first_line(error)}, GRACE_SECONDS)
+            except Lost as lost:
+                if isinstance(error, jax.errors.JaxRuntimeError):  # of an operation that it was needed for
+                    raise Lost(f"{lost} It began with: {_first_line(error)}") from error
+        raise
+
+
+def leave(status: int) -> NoReturn:
+    """End this process: with the others, or without them if they do not come."""
+    if jax.process_count() > 1 and status:
+        try:
+            _exchange({"stopped": f"exit status {status}"}, GRACE_SECONDS)
+        except (Lost, jax.errors.JaxRuntimeError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)  # the regular end waits for all, and aborts if one is missing
+    sys.exit(status)
+
+
+def gathered(tree: PyTree) -> PyTree:
+    """Arrays that all processes hold together as NumPy arrays in each of them; keys stay keys, on a local device."""
+
+    def gather(x: Any) -> Any:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(jnp.asarray(gather(_key_data(x))))
+        if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+            return multihost_utils.process_allgather(x, tiled=True)
+        return np.asarray(x)
+
+    return jax.tree.map(gather, tree)
+
+
+def place(tree: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
+    """Arrays under a sharding over the devices of all processes, each of which copies only to its own.
+
+    Args:
+      tree: NumPy arrays, or arrays of local devices, the same in every process; or arrays that lie on all of them.
+      sharding: what for.
+    """
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def put(x: Any) -> jax.Array:
+        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(put(_key_data(x)))
+        if isinstance(x, jax.Array) and x.sharding.device_set == sharding.device_set:
+            return jax.device_put(x, sharding)
+        host = gathered(x)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree)
+
+
+_key_data = jax.jit(jax.random.key_data)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

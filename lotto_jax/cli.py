@@ -150,10 +150,10 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
             close = difflib.get_close_matches(field, fields, n=1)
             hint = f"did you mean config.{close[0]}?" if close else HINT
             raise ValueError(f"config.{field} is not a field of {file}; {hint}")
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
+    values, arguments = flags.FlagValues(), ["lotto-jax", f"--config={path}", *overrides]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
-        values(["lotto-jax", f"--config={path}", *overrides])
+        values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"The configuration cannot be set up: {str(error).strip().splitlines()[-1]}") from error
     return values.config

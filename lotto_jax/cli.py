@@ -249,7 +249,7 @@ def _sweep(args: argparse.Namespace, overrides: list[str]) -> int:
         sources = args.config + (sweep.read(args.sweep) if args.sweep else [])
         failed = sweep.run(_jobs(sources, overrides), args.workdir, args.share, preemption)
     except (ValueError, OSError, Lost) as error:
-        return _fault(error)
+        return preemption.status if preemption.requested else _fault(error)
     for name, reason in failed.items():
         print(f"lotto-jax: {name}: {reason}", file=sys.stderr)
     if preemption.requested:

@@ -8,6 +8,7 @@ import multiprocessing
 import socket
 from collections.abc import Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 import jax
@@ -43,7 +44,13 @@ def look(distributed: Mapping[str, Any]) -> Host:
       Lost, ValueError: as `hosts.initialize`.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_look, dict(distributed)).result()
+        try:
+            return pool.submit(_look, dict(distributed)).result()
+        except BrokenProcessPool as error:  # JAX ends a process that waits in vain for the first one
+            raise hosts.Lost(
+                f"Process 0 did not come within {distributed['timeout']:g} s, or the devices cannot be used; start all "
+                "processes, or raise config.distributed.timeout."
+            ) from error
 
 
 def _look(distributed: dict[str, Any]) -> Host:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lotto_jax.config import default
-from lotto_jax.training import shares
+from lotto_jax.training import hosts, shares
 from lotto_jax.training.shares import Host
 
 GPUS = Host("gpu", (0, 1, 2, 3, 4, 5, 6, 7), 0, 1)
@@ -74,6 +74,12 @@ def test_tpu_chips_are_a_slice_of_one_process_with_a_port_of_its_own():
     assert first["TPU_PROCESS_ADDRESSES"] == f"localhost:{first['TPU_PROCESS_PORT']}"
     assert shares.environment(host, range(4), {})["TPU_CHIPS_PER_PROCESS_BOUNDS"] == "2,2,1"
     assert shares.environment(host._replace(process=0, processes=1), range(4), {}) == {}
+
+
+def test_a_process_that_waits_in_vain_for_the_first_one_says_so():
+    alone = {"coordinator": "127.0.0.1:9", "processes": 2, "process": 1, "timeout": 1.0}
+    with pytest.raises(hosts.Lost, match=r"Process 0 did not come within 1 s.*start all processes"):
+        shares.look(alone)
 
 
 def test_another_process_looks_at_the_devices():

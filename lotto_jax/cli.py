@@ -17,6 +17,8 @@ from lotto_jax.training import topologies
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from lotto_jax.experiments.sweep import Job
+
 DESCRIPTION = """\
 Find winning lottery tickets in deep generative models.
 
@@ -27,6 +29,11 @@ Find winning lottery tickets in deep generative models.
   lotto-jax run --config=configs/linear_ae_mnist.py --workdir=runs/mnist \\
       --config.dataset.data_dir=/data/tfds --config.imp.rounds=5
       Any field of a configuration can be set on the command line.
+
+  lotto-jax run --config=configs/vae_cifar10.py --config=configs/dcgan_cifar10.py:cpu --workdir=runs/cifar10
+  lotto-jax run --sweep=table1.txt --workdir=runs/table1
+      Several configurations, or those that a file lists one a line, each in a directory of its own:
+      as many at a time as the GPUs or TPU chips of all hosts have room for, one at a time on a CPU.
 
   lotto-jax describe --config=configs/dcgan_cifar10.py
       Size of the configuration's networks, leaf by leaf, and what of it can be pruned.
@@ -70,8 +77,22 @@ def main(argv: list[str] | None = None) -> NoReturn:
         dest="command", required=True, metavar="{run,describe,preflight,report,evaluate,ticket,new,fid,weights}"
     )
     run = commands.add_parser("run", help="run a configuration, or go on with it")
-    run.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
-    run.add_argument("--workdir", required=True, type=Path, help="directory of the run, made if missing")
+    run.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="FILE[:VARIANT]",
+        help="a file of configs/, or your own; give several for a sweep, each of which runs in WORKDIR/NAME",
+    )
+    run.add_argument("--sweep", type=Path, metavar="FILE", help="a file that lists configurations, one a line")
+    run.add_argument("--workdir", required=True, type=Path, help="directory of the run or the sweep, made if missing")
+    run.add_argument(
+        "--share",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of a sweep: devices that each configuration gets; default: as many as it has tickets, at most all",
+    )
     describe = commands.add_parser("describe", help="sizes of the networks of a configuration")
     describe.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
     preflight = commands.add_parser("preflight", help="what a run needs of devices that need not be here")
@@ -81,8 +102,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     epilog = "--config.FIELD=VALUE sets a field, for instance --config.imp.rounds=5 or --config.seeds='(0, 1)'; "
     epilog += "lotto_jax/config.py explains them all, configs/README.md lists the files."
     run.epilog = describe.epilog = preflight.epilog = epilog
-    report = commands.add_parser("report", help="tables, figures and report.html of a run")
-    report.add_argument("--workdir", required=True, type=Path, help="directory of the run")
+    report = commands.add_parser("report", help="tables, figures and report.html of a run, or what there is of a sweep")
+    report.add_argument("--workdir", required=True, type=Path, help="directory of the run or the sweep")
     evaluate = commands.add_parser("evaluate", help="add metrics to a run that exists")
     if arguments[:1] == ["evaluate"]:  # these list the registered metrics, and so import JAX
         cli_metrics.add_evaluate_arguments(evaluate)
@@ -91,7 +112,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     cli_metrics.add_fid_arguments(commands.add_parser("fid", help="Frechet Inception distance of two image sets"))
     cli_metrics.add_weights_arguments(commands.add_parser("weights", help="weights of the Inception network"))
     actions: dict[str, Callable[[], int]] = {
-        "run": lambda: _run(args, overrides),
+        "run": lambda: _sweep(args, overrides) if _is_sweep(args) else _run(args, overrides),
         "describe": lambda: _guarded(_describe, args, overrides),
         "preflight": lambda: _guarded(_preflight, args, overrides),
         "report": lambda: _report(args),
@@ -105,6 +126,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
     overrides = [a for a in rest if args.command in ("run", "describe", "preflight") and a.startswith("--config.")]
     if unknown := [a for a in rest if a not in overrides]:
         parser.error(f"unrecognized argument {unknown[0]!r}")
+    if args.command == "run" and not (args.config or args.sweep):
+        parser.error("run needs --config or --sweep")
+    if args.command == "run" and args.share and not _is_sweep(args):
+        parser.error("--share divides the devices among several configurations; give more of them, or leave it out")
+    if args.command == "run" and args.share < 0:
+        parser.error(f"--share is {args.share}; it takes a number of devices")
     try:
         sys.exit(actions[args.command]())
     except KeyboardInterrupt:
@@ -127,13 +154,12 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
     # config_flags reports a field that does not exist by its last name only, so the fields are looked at first.
     fields = flatten(_get_config(file, variant).to_dict())
     for override in overrides:
-        field = override.removeprefix("--config.").partition("=")[0]
+        field = _field(override)
         if field not in fields:
             close = difflib.get_close_matches(field, fields, n=1)
             hint = f"did you mean config.{close[0]}?" if close else HINT
             raise ValueError(f"config.{field} is not a field of {file}; {hint}")
-    values = flags.FlagValues()
-    arguments = ["lotto-jax", f"--config={path}", *overrides]
+    values, arguments = flags.FlagValues(), ["lotto-jax", f"--config={path}", *overrides]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
         values(arguments)
@@ -192,7 +218,7 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
 
     preemption = Preemption().install()
     try:
-        config = load_config(args.config, overrides)
+        config = load_config(args.config[0], overrides)
     except ValueError as error:
         return _fault(error)
 
@@ -216,6 +242,57 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
         traceback.print_exc()
         hosts.leave(1)
     return _report(args) if hosts.is_first() else 0
+
+
+def _is_sweep(args: argparse.Namespace) -> bool:
+    return args.sweep is not None or len(args.config) > 1
+
+
+def _sweep(args: argparse.Namespace, overrides: list[str]) -> int:
+    from lotto_jax.experiments import sweep
+    from lotto_jax.training.hosts import Lost
+    from lotto_jax.training.preemption import Preemption
+
+    preemption = Preemption().install()
+    try:
+        sources = args.config + (sweep.read(args.sweep) if args.sweep else [])
+        failed = sweep.run(_jobs(sources, overrides), args.workdir, args.share, preemption)
+    except (ValueError, OSError, Lost) as error:
+        return preemption.status if preemption.requested else _fault(error)
+    for name, reason in failed.items():
+        print(f"lotto-jax: {name}: {reason}", file=sys.stderr)
+    if preemption.requested:
+        print(f"Preempted; all states are saved, and the same command goes on with {args.workdir}.", file=sys.stderr)
+        return preemption.status
+    return 1 if failed else 0
+
+
+def _jobs(sources: list[str], overrides: list[str]) -> "list[Job]":
+    """The configurations of a sweep, each with the overrides of fields that it has.
+
+    Raises:
+      ValueError: with one sentence, as `load_config`, if an override is of a field that none of them has, or if a
+        configuration makes no sense.
+    """
+    from lotto_jax.config import flatten, validate
+    from lotto_jax.experiments.sweep import Job
+
+    fields = {source: flatten(load_config(source, []).to_dict()) for source in sources}
+    for override in overrides:
+        if not any(_field(override) in own for own in fields.values()):
+            load_config(sources[0], [override])  # which says so
+    own = {source: [o for o in overrides if _field(o) in fields[source]] for source in sources}
+    jobs = [Job(source, own[source], load_config(source, own[source])) for source in sources]
+    for job in jobs:
+        try:
+            validate(job.config)
+        except ValueError as error:
+            raise ValueError(f"{job.source}: {error}") from error
+    return jobs
+
+
+def _field(override: str) -> str:
+    return override.removeprefix("--config.").partition("=")[0]
 
 
 def _describe(args: argparse.Namespace, overrides: list[str]) -> None:

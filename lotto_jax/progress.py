@@ -1,6 +1,7 @@
 """Progress bars of long work: a bar on a terminal, whole lines in a file or a pipe."""
 
 import sys
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -35,3 +36,30 @@ def bar(**settings: Any) -> tqdm:
 def say(text: str) -> None:
     """A line of its own, above the bar where there is one."""
     tqdm.write(text, file=sys.stdout)
+
+
+class Lines:
+    """Lines of things that go on at once: redrawn on a terminal, elsewhere written each time that they change."""
+
+    def __init__(self, names: Iterable[str]):
+        """The lines of these names, from above to below."""
+        self._shown = dict.fromkeys(names, "")
+        self._bars: dict[str, tqdm] = {}
+        if sys.stderr.isatty():
+            fixed = {"bar_format": "{desc}", "dynamic_ncols": True}
+            self._bars = {name: tqdm(position=i, desc=name, **fixed) for i, name in enumerate(self._shown)}
+
+    def show(self, name: str, text: str) -> None:
+        """Say how it stands with one of them."""
+        if text == self._shown[name]:
+            return
+        self._shown[name] = text
+        if self._bars:
+            self._bars[name].set_description_str(f"{name}: {text}")
+        else:
+            print(f"{name}: {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Leave the lines as they are."""
+        for bar in self._bars.values():
+            bar.close()

@@ -4,6 +4,7 @@
 |---|---|---|
 | `config.json`, `.lock` | `directory` | resolved configuration and versions; one process at a time |
 | `progress.json` | `directory` | how many phases are done |
+| `finished.json` | `finished` | what a run of a sweep was finished with |
 | `results.csv` | `results` | one measurement a row |
 | `metrics.json` | `provenance` | of every metric: which values are better, and what its numbers depend on |
 | `metrics.jsonl`, `tensorboard/` | `curves`, `events` | training curves |

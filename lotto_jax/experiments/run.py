@@ -1,6 +1,7 @@
 """`run(config, workdir)`: what the command line calls, and what a script or a test calls instead of it."""
 
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,6 +45,8 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
 def _run(config: ConfigDict, root: Path, preemption: Preemption) -> None:
     experiment = experiments.of(config)
     check_read(config, experiment.reads)
+    if jax.default_backend() == "cpu" and (devices := jax.local_device_count()) > (cores := os.cpu_count() or 1):
+        hosts.say(f"{devices} host devices share {cores} cores, which is slower than one device a core.")
     dataset = sources.load(**config.dataset)
     _check_same(config, dataset)
     with contextlib.closing(feed_of(config, dataset)) as feed:

@@ -216,11 +216,11 @@ class Run:
             hosts.first(self._write_tickets, mending.untrained(self, number))
         self._write_progress()
 
-    def declare(self, rows: Sequence[results.Result]) -> None:
-        """Say in metrics.json which values of the metrics of these rows are better."""
+    def declare(self, rows: Sequence[results.Result], split: int = 1) -> None:
+        """Say in metrics.json which values of the metrics of these rows are better, see `provenance.declare`."""
         if rows:
             better = directions(self.objective, dict.fromkeys(row.metric for row in rows))
-            provenance.declare(self.directory.path, better)
+            provenance.declare(self.directory.path, better, split)
 
     def _again(self, phase: int, reason: str) -> None:
         warnings.warn(f"{reason} Training {self.phases[phase].title} again.", stacklevel=3)
@@ -238,7 +238,7 @@ class Run:
         self.preemption.check()
         record = phase.record(trained)
         rows = self._rows(trained, {name: values.tolist() for name, values in metrics.items()}, record)
-        hosts.first(self._write, rows, record)
+        hosts.first(self._write, rows, record, trained.placement.mesh.shape["data"])
         self._keep(number, phase, start, trained, record, rows)
 
     def _rows(self, trained: Trained, metrics: dict[str, list[float]], record: Record) -> list[results.Result]:
@@ -249,9 +249,9 @@ class Run:
             rows += [ticket.result(self.config, self.steps, name, float(value)) for name, value in values.items()]
         return rows
 
-    def _write(self, rows: Sequence[results.Result], record: Record) -> None:
-        """Write the results of a phase, and its tickets for use elsewhere."""
-        self.declare(rows)
+    def _write(self, rows: Sequence[results.Result], record: Record, split: int) -> None:
+        """Write the results of a phase whose batches were split over so many devices, and its tickets."""
+        self.declare(rows, split)
         if rows:
             results.add(self.directory.path, rows)
         self._write_tickets(record)

@@ -9,7 +9,7 @@ from lotto_jax.runs.files import read_json, write_sealed
 
 METRICS = "metrics.json"
 Entries = dict[str, dict[str, Any]]
-MAY_DIFFER = {"classifier"}  # the directory may have moved
+MAY_DIFFER = {"classifier", "batch_split_over"}  # the directory may have moved, and so may the run
 
 
 def read(path: Path) -> Entries:
@@ -45,10 +45,13 @@ def claim(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> None:
     write(path, stored | {metric: dict(entry) for metric, entry in entries.items()})
 
 
-def declare(path: Path, better: Mapping[str, str]) -> None:
-    """Enter which values of the metrics of the objective and of the costs are better."""
-    stored = read(path)
-    entries = stored | {metric: {**stored.get(metric, {}), "better": how} for metric, how in better.items()}
+def declare(path: Path, better: Mapping[str, str], split: int = 1) -> None:
+    """Enter which values of the metrics of the objective and of the costs are better.
+
+    Where training splits a batch over devices, enter over how many: sums are taken in another order then.
+    """
+    stored, extra = read(path), {"batch_split_over": split} if split > 1 else {}
+    entries = stored | {metric: {**stored.get(metric, {}), "better": how, **extra} for metric, how in better.items()}
     if entries != stored:
         write(path, entries)
 

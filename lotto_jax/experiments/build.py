@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import types
+import typing
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -84,12 +86,15 @@ def _check_type(field: str, value: Any, parameter: inspect.Parameter) -> None:
     Other kinds than numbers, strings and booleans are left to the function itself.
     """
     default, number = parameter.default, isinstance(value, int | float) and not isinstance(value, bool)
-    simple = isinstance(default, bool | str | int | float)
-    kind = type(default).__name__ if simple else getattr(parameter.annotation, "__name__", str(parameter.annotation))
-    kind, _, optional = kind.partition(" | ")
-    least = min(default, 1) if simple and kind == "int" else 1
-    if value is None and (optional == "None" or default is None):
+    kinds = {parameter.annotation}
+    if isinstance(default, bool | str | int | float):
+        kinds = {type(default)}
+    elif typing.get_origin(parameter.annotation) in (typing.Union, types.UnionType):
+        kinds = set(typing.get_args(parameter.annotation))
+    if value is None and (default is None or types.NoneType in kinds):
         return
+    kind = next((kind.__name__ for kind in (bool, str, int, float) if kind in kinds), "")
+    least = min(default, 1) if type(default) is int else 1
     if kind in ("bool", "str"):
         fits, wanted = type(value).__name__ == kind, f"a {kind}"
     elif kind == "int":

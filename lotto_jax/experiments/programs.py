@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jax.stages import Lowered
 from jaxtyping import PyTree
 
-from lotto_jax import pruning
+from lotto_jax import experiments, pruning
 from lotto_jax.experiments import arms, early_bird_search, measure, prune_at_init, selections
 from lotto_jax.experiments.runner import Run
 from lotto_jax.experiments.trainer import CHUNK_STEPS
@@ -45,12 +45,13 @@ class Program(NamedTuple):
 
 
 def of(run: Run) -> list[Program]:
-    """The programs of a run; a step of one ticket comes first, by itself."""
-    experiment, imp, seeds = run.config.experiment, run.config.imp, len(run.seeds)
+    """The programs of a run, by the fields that its experiment reads; a step of one ticket comes first, by itself."""
+    imp, seeds = run.config.imp, len(run.seeds)
+    reads = lambda field: field.startswith(experiments.of(run.config).reads or ("-",))  # noqa: E731
     few, batch = "config.seeds", "config.train.batch_size"
     found = [Program("step", 1, batch, lambda: _step(run))]
     name, objective = "train", run.objective
-    if experiment == "early_bird":
+    if reads("early_bird.interval"):
         search = early_bird_search.search_of(run.config, objective.components, run.feed.epoch_steps)
         name = "train and look for early birds"
         objective = detection.watch(run.build(slimming=run.config.early_bird.slimming), search)
@@ -62,16 +63,16 @@ def of(run: Run) -> list[Program]:
     found.append(Program("evaluate", most, "config.evaluation.batch_size", evaluate))
     states, mask = _stack(run.objective, seeds, run.placement)
     number, salt = (_scalar(dtype, run.placement) for dtype in (jnp.float32, jnp.uint32))
-    if experiment == "imp":
+    if reads("imp.rule"):
         prune = functools.partial(selections.prune.lower, selections.rule_of(run.config), states.params, mask, number)
         found.append(Program("prune", seeds, few, prune))
-        if "random_pruned" in imp.arms:
-            found.append(Program("prune at random", seeds, few, lambda: arms.shuffle.lower(states.key, salt, mask)))
-    if experiment in ("imp", "one_shot") and imp.one_shot_sparsities:
+    if reads("imp.arms") and "random_pruned" in imp.arms:
+        found.append(Program("prune at random", seeds, few, lambda: arms.shuffle.lower(states.key, salt, mask)))
+    if reads("imp.one_shot_sparsities") and imp.one_shot_sparsities:
         prune = functools.partial(selections.prune_to.lower, states.params, mask, number)
         found.append(Program("prune at once", seeds, few, prune))
-    for arm in prune_at_init.SCORERS if experiment in ("imp", "prune_at_init") else ():
-        if arm in imp.arms:
+    for arm in prune_at_init.SCORERS:
+        if reads("imp.arms") and arm in imp.arms:
             found.append(Program(f"prune by {arm}", seeds, batch, functools.partial(_find, run, arm, states, mask)))
     needs = {need for metric in measure.check(run.config, run.objective) for need in metric.needs}
     if needs & set(BY_EXTRACTOR) and run.config.metrics.features != "classifier":

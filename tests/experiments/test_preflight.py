@@ -44,7 +44,7 @@ def test_its_programs_take_the_bytes_that_their_arguments_have(report):
     data = EXAMPLES * (64 + 4)
     for tickets in (2, 4):
         assert found["train", tickets].arguments == tickets * ticket + data + 8  # and the bounds
-    assert found["prune", 2].arguments == 2 * (4 * WEIGHTS + WEIGHTS) + 4
+    assert found["prune", 2].arguments == 2 * (4 * WEIGHTS + WEIGHTS + 2) + 4  # all scalars of masks, and the fraction
     for program in found.values():
         assert program.memory >= program.arguments and not program.collectives
 

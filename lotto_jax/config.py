@@ -42,7 +42,7 @@ def default() -> ConfigDict:
     config.distributed.coordinator = "auto"  # auto: as the cluster says; off; or host:port of the first process
     config.distributed.processes = 1  # with host:port: how many there are,
     config.distributed.process = 0  # and which of them this one is, from 0
-    config.distributed.timeout = 300.0  # seconds that they wait for each other
+    config.distributed.timeout = 120.0  # seconds that they wait for each other to come, and for a sign of life
 
     config.imp = ConfigDict()
     config.imp.rounds = 20  # n

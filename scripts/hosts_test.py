@@ -5,6 +5,7 @@ gloo. The table says what was found; the exit status is 1 if something is not as
 """
 
 import argparse
+import math
 import os
 import shutil
 import signal
@@ -17,6 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from lotto_jax.runs import results  # noqa: E402  (the repository root must be importable first)
+
 SEARCH = (
     "--config=configs/quickstart.py",
     "--config.imp.rounds=1",
@@ -25,10 +30,10 @@ SEARCH = (
     "--config.checkpoint.every_seconds=0",
     "--config.evaluation.images=2",
     "--config.log_every=1",
-    "--config.distributed.timeout=30",
+    "--config.distributed.timeout=15",
 )
 SEEDS = {count: f"--config.seeds={tuple(range(count))}" for count in (2, 4, 8)}
-SECONDS = 400  # that a run may take
+SECONDS = 3600  # that a run may take, on a busy machine
 Found = Iterator[tuple[str, bool, str]]  # what was looked at, whether it is as it must be, and what was seen
 
 
@@ -102,6 +107,14 @@ def outcome(path: Path) -> tuple[bytes, dict[str, bytes]]:
     return (path / "results.csv").read_bytes(), masks
 
 
+def difference(a: Path, b: Path) -> float:
+    """The largest relative difference of two runs' results; infinite if they measured other things or masks differ."""
+    one, other = ({row[:-1]: row.value for row in results.read(path)} for path in (a, b))
+    if one.keys() != other.keys() or outcome(a)[1] != outcome(b)[1]:
+        return math.inf
+    return max(abs(other[key] / value - 1) for key, value in one.items())
+
+
 def finished(path: Path, processes: int, devices: int, *options: str) -> tuple[bytes, dict[str, bytes]]:
     """The outcome of a run, or of what is left of one."""
     launch = Launch(path, processes, devices, *options)
@@ -128,7 +141,9 @@ def sigkill(root: Path) -> Found:
         began = time.monotonic()
         statuses, said = launch.statuses(victim), launch.sentences(1 - victim)
         seconds = time.monotonic() - began
-        good = statuses == [1] and len(said) == 1 and f"rocess {victim}" in said[0]
+        named = (statuses, len(said)) == ([1], 1) and f"rocess {victim}" in said[0]
+        # Without process 0, where the coordination service lives, JAX may abort the others before they can speak.
+        good = named or (victim == 0 and statuses == [-6])
         yield f"SIGKILL to process {victim} of 2", good, f"after {seconds:.0f} s, {statuses}: {' '.join(said)}"
         yield (
             "  ... goes on as 4x1",
@@ -147,7 +162,7 @@ def sigstop(root: Path) -> Found:
 
 def sigterm(root: Path) -> Found:
     """SIGTERM to one process saves on all; eight devices go on as two and as one."""
-    expected = finished(root / "undisturbed", 1, 8, SEEDS[8])
+    finished(root / "undisturbed", 1, 8, SEEDS[8])
     for process in (1, 0):
         path = root / f"process{process}"
         launch = Launch(path, 2, 4, SEEDS[8]).in_round(1).send(process, signal.SIGTERM)
@@ -158,9 +173,9 @@ def sigterm(root: Path) -> Found:
         for name, processes, devices in ((f"process{process}", 1, 2), (f"copy{process}", 1, 1)):
             again = Launch(root / name, processes, devices, SEEDS[8])
             goes_on = again.statuses() == [0] and "Going on with round 1" in again.text(0)
-            equal = outcome(root / name) == expected
-            seen = "results and masks of an undisturbed run" if equal else "other results than an undisturbed run"
-            yield f"  ... goes on as {processes}x{devices}", goes_on and equal, seen
+            apart = difference(root / name, root / "undisturbed")  # other sums: a device has several tickets now
+            seen = f"masks of an undisturbed run, results within {apart:.1e}"
+            yield f"  ... goes on as {processes}x{devices}", goes_on and apart < 1e-4, seen
 
 
 def refused(root: Path) -> Found:

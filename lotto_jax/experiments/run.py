@@ -36,7 +36,7 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
     """
     configuration.validate(config)
     hosts.initialize(**config.distributed)
-    with hosts.together():
+    with hosts.together(config.distributed.timeout):
         _run(config, Path(workdir), preemption or Preemption())
 
 

@@ -1,8 +1,8 @@
 """Several processes, one a host, that make one run: who writes, what all of them are told, and which one is missing.
 
 All processes run the same code in the same order. The first decides what follows a clock or a file, and writes; the
-others are told. A process that fails says so where the others meet next, so that all stop with a sentence. With a
-single process every function here is trivial.
+others are told. A process that fails says so where the others meet next; one that is gone or stands still is missed by
+a thread of the others. So all stop with a sentence. With a single process every function here is trivial.
 """
 
 import contextlib
@@ -11,6 +11,8 @@ import json
 import os
 import re
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -25,13 +27,14 @@ from jaxtyping import PyTree
 from lotto_jax import progress
 
 GRACE_SECONDS = 5.0  # that a process which stops waits for the others to hear of it
+LOOK_SECONDS = 1.0  # between two signs of life
+MEETING_SECONDS = 86_400.0  # that a process waits for others that are alive; the first may measure for long
 MESSAGE_BYTES = 1024  # messages are padded to multiples, so that few programs are compiled
 
 Inputs = ParamSpec("Inputs")
 Value = TypeVar("Value")
 
 _meetings = itertools.count()
-_limit = {"seconds": 300.0}  # set where the processes find each other
 
 
 class Lost(Exception):
@@ -41,38 +44,39 @@ class Lost(Exception):
 def initialize(coordinator: str, processes: int, process: int, timeout: float) -> None:
     """Find the other processes of the run, before JAX computes anything; see `config.distributed`.
 
-    A program that has called `jax.distributed.initialize` is left as it is, apart from the limit on waiting.
+    A program that has called `jax.distributed.initialize` is left as it is. If the others do not come within `timeout`
+    seconds the process ends with a sentence.
 
     Raises:
-      Lost: if the others do not come within `timeout` seconds.
       ValueError: if the fields make no sense, or JAX computes already.
     """
-    _limit["seconds"] = timeout
     if coordinator == "off" or jax.distributed.is_initialized():
         return
     arguments: dict[str, Any] = {} if coordinator == "auto" else _arguments(coordinator, processes, process)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `Preemption`
-    # The limit on waiting is the shorter one: it ends in a sentence, a missing heartbeat in an abort by JAX.
-    arguments["initialization_timeout"] = int(timeout)
-    arguments["heartbeat_timeout_seconds"] = int(timeout + 60)
+    # Our own limits are to come first: they end in a sentence, those of JAX in an abort.
+    arguments["initialization_timeout"] = arguments["heartbeat_timeout_seconds"] = int(timeout + 60)
+    message = (
+        f"The other processes of the run did not come within {timeout:g} s; start all of them, with the same "
+        "config.distributed.coordinator, or raise config.distributed.timeout."
+    )
+    patience = threading.Timer(timeout, _end, [message])
+    patience.daemon = True
+    patience.start()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a cluster that could be one of several processes
             jax.distributed.initialize(**arguments)
         jax.devices()  # all of them report theirs
-    except jax.errors.JaxRuntimeError as error:
-        raise Lost(
-            f"The other processes of the run did not come within {timeout:g} s ({_first_line(error)}); start all of "
-            "them, with the same config.distributed.coordinator, or raise config.distributed.timeout."
-        ) from error
     except (ValueError, RuntimeError) as error:
         undetected = isinstance(error, ValueError) or "must be called before" in str(error)
-        if coordinator == "auto" and undetected:
-            return
-        raise ValueError(
-            f"config.distributed.coordinator is {coordinator!r}, but the processes cannot be joined "
-            f"({_first_line(error)}); set it to 'off' for a single process."
-        ) from error
+        if coordinator != "auto" or not undetected:
+            raise ValueError(
+                f"config.distributed.coordinator is {coordinator!r}, but the processes cannot be joined "
+                f"({_first_line(error)}); set it to 'off' for a single process."
+            ) from error
+    finally:
+        patience.cancel()
 
 
 def _arguments(coordinator: str, processes: int, process: int) -> dict[str, Any]:
@@ -104,11 +108,11 @@ def everyones(value: Any) -> list[Any]:
       value: a JSON value.
 
     Raises:
-      Lost: if a process does not come in time, or has stopped.
+      Lost: if a process has stopped.
     """
     if jax.process_count() == 1:
         return [value]
-    found = _exchange({"value": value}, _limit["seconds"])
+    found = _exchange({"value": value}, MEETING_SECONDS)
     for process, other in enumerate(found):
         if "stopped" in other:
             raise Lost(f"Process {process} stopped: {other['stopped']}")
@@ -131,20 +135,64 @@ def first(function: Callable[Inputs, Value], *args: Inputs.args, **kwargs: Input
 
 
 def _exchange(message: Any, seconds: float) -> list[Any]:
-    name = f"lotto_jax-{next(_meetings)}"
-    everyone = set(range(jax.process_count()))
-    try:
-        ocp.multihost.sync_global_processes(name, timeout=max(1, int(seconds)), processes=everyone)
-    except jax.errors.JaxRuntimeError as error:
-        raise Lost(
-            f"{_missing(str(error))} did not come within {seconds:g} s, and this one goes no further."
-        ) from error
+    _meet(f"lotto_jax-meeting-{next(_meetings)}", seconds)
     text = np.frombuffer(json.dumps(message).encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.int32(text.size))
     padded = np.zeros(-(-max(sizes) // MESSAGE_BYTES) * MESSAGE_BYTES, np.uint8)
     padded[: text.size] = text
     texts = multihost_utils.process_allgather(padded)
     return [json.loads(bytes(row[:size])) for row, size in zip(texts, sizes, strict=True)]
+
+
+def _meet(name: str, seconds: float) -> None:
+    """Wait for all processes to come; on the hosts, as devices would wait for those of a lost process without end."""
+    try:
+        everyone = set(range(jax.process_count()))
+        ocp.multihost.sync_global_processes(name, timeout=max(1, int(seconds)), processes=everyone)
+    except jax.errors.JaxRuntimeError as error:
+        raise Lost(
+            f"{_missing(str(error))} has given no sign of life for {seconds:g} s; the same command goes on from what "
+            "is saved, with as many processes as there are."
+        ) from error
+
+
+class _Lookout:
+    """A thread in which the processes wait for a sign of life of each other, whatever else they do."""
+
+    def __init__(self, seconds: float):
+        self.seconds = seconds
+        self._started, self._last = 0, -1
+        self._gate = threading.Lock()
+        self._thread = threading.Thread(target=self._look, name="lookout", daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while True:
+            with self._gate:
+                if self._started == self._last:
+                    return
+                self._started += 1
+            try:
+                _meet(f"lotto_jax-alive-{self._started}", self.seconds)
+            except Lost as lost:
+                _end(str(lost))
+            time.sleep(LOOK_SECONDS)
+
+    def wait(self) -> None:
+        """Give it the time to miss a process."""
+        self._thread.join(self.seconds + GRACE_SECONDS)
+
+    def end(self) -> None:
+        """End it in all processes, after as many signs of life as the furthest of them has begun."""
+        with self._gate:
+            self._last = max(_exchange(self._started, GRACE_SECONDS))
+        self._thread.join()
+
+
+def _end(message: str) -> None:
+    """End the process from a thread: the main one may wait without end for what a lost process has to do."""
+    print(f"lotto-jax: {message}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _missing(report: str) -> str:
@@ -159,24 +207,31 @@ def _missing(report: str) -> str:
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def together(seconds: float) -> Iterator[None]:
     """What is done inside fails in all processes if it fails in one.
 
+    The process ends, with a sentence, if another one gives no sign of life for so many seconds.
+
     Raises:
-      Lost: if the failure is that another process is missing or has stopped.
+      Lost: if another process has stopped.
     """
+    if jax.process_count() == 1:
+        yield
+        return
+    lookout = _Lookout(seconds)
     try:
         yield
     except Lost:
         raise
     except Exception as error:
-        if jax.process_count() > 1:
-            try:
-                _exchange({"stopped": _first_line(error)}, GRACE_SECONDS)
-            except Lost as lost:
-                if isinstance(error, jax.errors.JaxRuntimeError):  # of an operation that it was needed for
-                    raise Lost(f"{lost} It began with: {_first_line(error)}") from error
+        try:
+            _exchange({"stopped": _first_line(error)}, GRACE_SECONDS)
+        except Lost:
+            lookout.wait()  # what failed may have needed a process that is gone
         raise
+    finally:
+        with contextlib.suppress(Lost):
+            lookout.end()
 
 
 def leave(status: int) -> NoReturn:

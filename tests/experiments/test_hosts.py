@@ -2,9 +2,13 @@
 
 import signal
 
+import pytest
+
 from scripts.hosts_test import SEEDS, Launch, finished
 
 SMALL = (SEEDS[2], "--config.imp.arms=('winning',)", "--config.evaluation.images=0")
+
+pytestmark = pytest.mark.timeout(900)  # four processes, on a busy machine
 
 
 def test_sigterm_to_one_process_saves_on_both_and_a_single_one_goes_on_to_the_same_results(tmp_path):

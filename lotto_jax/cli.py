@@ -31,7 +31,7 @@ Find winning lottery tickets in deep generative models.
       Any field of a configuration can be set on the command line.
 
   lotto-jax run --config=configs/vae_cifar10.py --config=configs/dcgan_cifar10.py:cpu --workdir=runs/cifar10
-  lotto-jax run --sweep=table1.txt --workdir=runs/table1
+  lotto-jax run --sweep=configs/table1.txt --workdir=runs/table1
       Several configurations, or those that a file lists one a line, each in a directory of its own:
       as many at a time as the GPUs or TPU chips of all hosts have room for, one at a time on a CPU.
 

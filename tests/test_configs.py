@@ -10,7 +10,7 @@ from lotto_jax import config as configuration
 from lotto_jax import experiments
 from lotto_jax.cli import load_config
 from lotto_jax.data.sources import Dataset, Split
-from lotto_jax.experiments import build, measure
+from lotto_jax.experiments import build, measure, sweep
 from lotto_jax.training.feed import Feed
 from tests import tiny
 
@@ -40,6 +40,12 @@ def test_a_configuration_file_is_complete_and_valid(path, variant):
         feed = Feed(data, config.train.batch_size, config.train.epochs, config.evaluation.split)
         experiments.of(part).check(part, objective, feed)
     assert path.stem in (path.parent / "README.md").read_text()
+
+
+def test_the_sweep_of_table_1_lists_all_its_networks():
+    listed = sweep.read(FILES[0].parent / "table1.txt")
+    others = {"quickstart", "table2_dcgan_cifar10", *(path.stem for path in FILES if path.stem.startswith("resnet18"))}
+    assert sorted(listed) == sorted(f"configs/{path.name}" for path in FILES if path.stem not in others)
 
 
 def test_an_unknown_variant_is_named():

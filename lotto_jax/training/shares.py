@@ -41,16 +41,14 @@ def look(distributed: Mapping[str, Any]) -> Host:
       distributed: `config.distributed`; the processes wait for each other here.
 
     Raises:
-      Lost, ValueError: as `hosts.initialize`.
+      Lost: if the others do not come within `config.distributed.timeout`; the reason is on stderr then.
+      ValueError: as `hosts.initialize`.
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
             return pool.submit(_look, dict(distributed)).result()
-        except BrokenProcessPool as error:  # JAX ends a process that waits in vain for the first one
-            raise hosts.Lost(
-                f"Process 0 did not come within {distributed['timeout']:g} s, or the devices cannot be used; start all "
-                "processes, or raise config.distributed.timeout."
-            ) from error
+        except BrokenProcessPool as error:  # so it ends, with a sentence, where it waits in vain for others
+            raise hosts.Lost("The process that looks for devices and other processes has ended; see above.") from error
 
 
 def _look(distributed: dict[str, Any]) -> Host:

@@ -166,7 +166,7 @@ def interrupt_once(file):
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 def test_a_sweep_is_interrupted_and_goes_on(tmp_path, sweep_file, run_command):
     root = tmp_path / "root"
-    command = [f"--sweep={sweep_file}", f"--workdir={root}", "--config.imp.rounds=0"]
+    command = [f"--sweep={sweep_file}", f"--workdir={root}", "--config.imp.rounds=1"]
     interruption = threading.Thread(target=interrupt_once, args=[root / "mine" / "config.json"])
     interruption.start()
     status, said = run_command(*command)

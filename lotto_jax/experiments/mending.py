@@ -52,8 +52,11 @@ def mend(run: Run) -> list[int]:
     """
     path = run.directory.path
     metas = {number: run.rounds.meta(number) for number in run.rounds.steps()}
-    rows = [results.Result(*row) for meta in metas.values() for row in meta.get("rows", [])]
-    run.declare(rows)
+    rows = []
+    for meta in metas.values():
+        own = [results.Result(*row) for row in meta.get("rows", [])]
+        run.declare(own, meta.get("batch_split_over", 1))
+        rows += own
     if lost := results.missing(path, rows):
         warnings.warn(f"{path / results.RESULTS}: {len(lost)} rows are missing; writing them again.", stacklevel=2)
         results.add(path, lost)

@@ -284,6 +284,7 @@ class Run:
             "step_seconds": trained.step_seconds,
             "compilation_seconds": trained.clock.compilation_seconds,
             "measured": phase.measured,
+            "batch_split_over": trained.placement.mesh.shape["data"],
             "rows": rows,
             "stored": [ticket.name for ticket, _, _ in record.masks],
             "snapshots": self.snapshots.steps(),

@@ -180,10 +180,10 @@ def test_sigterm_while_evaluating_stops_before_results_and_the_next_run_writes_t
     run(tiny.config(), tmp_path / "whole")
     preemption, evaluate, calls = Preemption(), Trainer.evaluate, []
 
-    def interrupted(self, start, stack):
-        calls.append(stack.tickets[0].level)
+    def interrupted(self, objective, trained):
+        calls.append(trained.stack.tickets[0].level)
         preemption.requested = len(calls) == 2
-        return evaluate(self, start, stack)
+        return evaluate(self, objective, trained)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "evaluate", interrupted)

@@ -47,7 +47,7 @@ def test_training_the_exported_ticket_gives_the_loss_that_the_search_recorded(ex
     train, test = (packing.pack(*split) for split in (data.train, data.test))
     on = mesh.make(1, 1, 1)
     states, _, _ = loop.train(
-        objective, states, mask, train, jnp.int32(3), jnp.int32(22), batch_size=128, length=22, mesh=on
+        objective, states, mask, train, jnp.int32(3), jnp.int32(22), batch_size=127, length=22, mesh=on
     )
     found = loop.evaluate(objective, states.params, {}, states.key, test, batch_size=500, mesh=on)
     row = next(r for r in read_results(directory) if (r.arm, r.seed) == ("winning", 0))

@@ -56,8 +56,12 @@ def outcome(workdir):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("uninterrupted") / "run"
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("uninterrupted") / "run"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workdir):
     finish(workdir)
     return outcome(workdir)
 
@@ -139,9 +143,7 @@ def test_the_second_run_in_a_directory_is_refused_while_the_first_goes_on(tmp_pa
     assert "Another run is using" in output and "Traceback" not in output
 
 
-def test_a_finished_run_is_left_alone_and_reported_again(tmp_path, uninterrupted):
-    workdir = tmp_path / "run"
-    finish(workdir)
+def test_a_finished_run_is_left_alone_and_reported_again(workdir, uninterrupted):
     times = json.loads((workdir / "config.json").read_text())
     output = finish(workdir)
     assert "report.html" in output and outcome(workdir) == uninterrupted

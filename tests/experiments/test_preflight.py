@@ -16,7 +16,7 @@ EXAMPLES = 1438
 
 @pytest.fixture(scope="module")
 def three_devices():
-    """Of which two seeds and then four tickets take two, and a batch of 128 none."""
+    """Of which two seeds and then four tickets take two, and a batch of 127 none."""
     return topologies.of("this")._replace(devices=jax.devices()[:3], chips=3)
 
 
@@ -61,7 +61,7 @@ def test_the_report_is_a_table_and_an_object(report):
 
 def test_what_does_not_fit_is_refused_with_the_field_to_change(three_devices):
     with pytest.raises(
-        ValueError, match=r"'step' of 1 ticket needs .* MiB of .*; reduce config.train.batch_size \(now 128"
+        ValueError, match=r"'step' of 1 ticket needs .* MiB of .*; reduce config.train.batch_size \(now 127"
     ):
         preflight(tiny.config(), three_devices._replace(memory=2**10))
 

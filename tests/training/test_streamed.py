@@ -47,7 +47,7 @@ def test_streamed_batches_train_to_the_same_bits_as_resident_data(shape):
 
 
 def test_a_streamed_search_gives_the_results_of_a_resident_one_and_reports_its_stall(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(streaming, "CHUNK_BYTES", 2 * 128 * 64 * 5)  # five steps of both seeds; a ticket trains for 22
+    monkeypatch.setattr(streaming, "CHUNK_BYTES", 2 * 127 * 64 * 5)  # five steps of both seeds; a ticket trains for 22
     fields = {"imp__rounds": 1, "report__tolerance": 0.1}
     run(tiny.config(**fields), tmp_path / "resident")
     assert "for data" not in capsys.readouterr().out

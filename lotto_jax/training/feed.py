@@ -6,12 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from lotto_jax.data.sources import Dataset, Split
 from lotto_jax.data.streaming import Stream
 from lotto_jax.objectives.state import Batch, TrainState
-from lotto_jax.training import loop, mesh
+from lotto_jax.training import loop, mesh, shards
 from lotto_jax.training.placement import Placement
 
 
@@ -37,7 +37,7 @@ class Feed:
         self.steps = epochs * self.epoch_steps
         self._held_out: Split = getattr(dataset, held_out)
         self._placed: dict[Mesh, _Placed] = {}
-        self._streams: dict[Mesh, Stream[Batch]] = {}
+        self._stream = Stream(dataset.train)
 
     @property
     def epoch_steps(self) -> int:
@@ -69,16 +69,21 @@ class Feed:
         if resident is not None:
             yield stop, resident
             return
-        stream = self._stream(placement.mesh)
         key_data, order = np.unique(jax.device_get(jax.random.key_data(states.key)), axis=0, return_inverse=True)
-        keys, order = (
-            jax.random.wrap_key_data(jnp.asarray(key_data)),
-            placement.place(order.reshape(-1).astype(np.int32)),
-        )
-        steps = min(stream.chunk_steps(len(keys) * self.batch_size), self.steps)
+        keys, order = jax.random.wrap_key_data(jnp.asarray(key_data)), order.reshape(-1)
+        divided = shards.divide(order, self.batch_size, mesh.processes(placement.mesh))
+        orders, part = divided.of_process(jax.process_index())
+        place = placement.place(divided.place(order).astype(np.int32))
+        steps = min(self._stream.chunk_steps(divided.host_examples), self.steps)
+        numbers = self._numbers(keys, steps)
+
+        def put(gathered: Split) -> Batch:
+            return jax.block_until_ready(_put(gathered, divided, placement.mesh))
+
         firsts = range(start, stop, steps)
-        for first, batch in zip(firsts, stream.chunks(self._numbers(keys, steps), firsts), strict=True):
-            yield min(first + steps, stop), loop.Streamed(batch, jnp.int32(first), order)
+        chunks = self._stream.chunks(lambda first: numbers(first)[:, orders, part], firsts, put)
+        for first, batch in zip(firsts, chunks, strict=True):
+            yield min(first + steps, stop), loop.Streamed(batch, jnp.int32(first), place)
 
     def _numbers(self, keys: jax.Array, steps: int) -> Callable[[int], np.ndarray]:
         """The examples of so many steps from a given one on, [steps, orders, batch]."""
@@ -97,19 +102,23 @@ class Feed:
             self._placed[devices] = jax.device_put(source, mesh.replicated(devices))
         return self._placed[devices]
 
-    def _stream(self, devices: Mesh) -> Stream[Batch]:
-        if devices not in self._streams:
-            everywhere = mesh.replicated(devices)
-            place = lambda split: jax.block_until_ready(jax.device_put(Batch(*split), everywhere))  # noqa: E731
-            self._streams[devices] = Stream(self.dataset.train, place)
-        return self._streams[devices]
-
     @property
     def stall_seconds(self) -> float:
         """How long training has waited for streamed data so far."""
-        return sum(stream.stall_seconds for stream in self._streams.values())
+        return self._stream.stall_seconds
 
     def close(self) -> None:
         """Stop gathering."""
-        for stream in self._streams.values():
-            stream.close()
+        self._stream.close()
+
+
+def _put(gathered: Split, divided: shards.Shards, devices: Mesh) -> Batch:
+    """What this process has gathered on its devices, as its share of the chunk that all processes hold together."""
+    process, sharding = jax.process_index(), NamedSharding(devices, loop.STREAMED)
+
+    def put(x: np.ndarray) -> jax.Array:
+        shape = (len(x), divided.places, divided.batch_size, *x.shape[3:])
+        on_device = lambda index: x[:, *divided.of_device(index, process)]  # noqa: E731
+        return jax.make_array_from_callback(shape, sharding, on_device)
+
+    return Batch(put(gathered.image), put(gathered.label))

@@ -21,6 +21,8 @@ from lotto_jax.training import shuffle, streams
 from lotto_jax.training.streams import Stream
 
 Parallel = Literal["vmap", "sequential", "sharded"]
+EVERYWHERE = P()
+STREAMED = P(None, "ticket", "data")  # the batches of some steps, see `Streamed`
 
 
 @functools.partial(jax.jit, static_argnames="objective")
@@ -35,7 +37,9 @@ def init(objective: Objective, seeds: Int[Array, "tickets"], salt: Int[Array, ""
     return states._replace(key=keys)
 
 
-def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) -> Callable[..., Any]:
+def over_tickets(
+    function: Callable[..., Any], tickets: Parallel, mesh: Mesh, shared: PyTree = EVERYWHERE
+) -> Callable[..., Any]:
     """A function of one ticket, `(shared, *ticket)`, as a function of stacked tickets, `(shared, *stacked)`.
 
     Args:
@@ -45,6 +49,7 @@ def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) ->
         which it computes one after the other. Convolutions of different kernels in one operation are slower than one
         after the other on some backends.
       mesh: axes `ticket` and `data`.
+      shared: partition specs of what tickets share, as far as each slice of the ticket axis has its own.
     """
 
     def together(shared: PyTree, *stacked: PyTree) -> PyTree:
@@ -59,7 +64,7 @@ def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) ->
         one_by_one = jax.shard_map(
             one_by_one,
             mesh=mesh,
-            in_specs=(P(), P("ticket")),
+            in_specs=(shared, P("ticket")),
             out_specs=P("ticket"),
             axis_names={"ticket"},
             check_vma=False,
@@ -77,14 +82,15 @@ class Streamed(NamedTuple):
     """The batches of some steps, which `train` takes in place of all examples where these do not fit on the device.
 
     Attributes:
-      batch: images uint8 [steps, orders, batch, height, width, channels], labels [steps, orders, batch, ...].
+      batch: images uint8 [steps, places, batch, height, width, channels], labels [steps, places, batch, ...]. On the
+        axis of places lie orders of the examples, and every slice of the ticket axis holds its own (see `shards`).
       first: the step that the first of them belong to, int32 scalar.
-      order: which order of the examples each ticket follows (one for all tickets of a seed).
+      place: where the order of each ticket lies (tickets of a seed follow the same one).
     """
 
     batch: Batch
     first: Int[Array, ""]
-    order: Int[Array, "tickets"]
+    place: Int[Array, "tickets"]
 
 
 def _example_numbers(key: Key[Array, ""], step: Int[Array, ""], n: int, batch_size: int) -> Int[Array, "batch"]:
@@ -141,22 +147,23 @@ def train(
       ticket's state is finite.
     """
     if isinstance(data, Streamed):
-        orders, first, order = data.batch.label.shape[1], data.first, data.order
-        examples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), data.batch)
+        examples, first, place = data.batch, data.first, data.place
+        split = P(None, "ticket")  # the data axis is the compiler's
     else:
-        orders, first, order, examples = 0, start, jnp.zeros_like(states.step), data
-    image_shape = examples.image.shape[1:]
+        examples, first, place, split = data, start, jnp.zeros_like(states.step), EVERYWHERE
+    image_shape = examples.image.shape[-3:]
     # Inside a manual ticket axis the mesh is the surrounding one.
     over_data = P("data") if tickets == "sharded" else NamedSharding(mesh, P("data"))
 
     def one_ticket(
-        shared: tuple, state: TrainState, ticket_mask: masks.Mask, order: Array
+        shared: tuple, state: TrainState, ticket_mask: masks.Mask, place: Array
     ) -> tuple[TrainState, dict[str, Array]]:
         rows, first, start, stop = shared
 
         def one_step(state: TrainState, step: Array) -> tuple[TrainState, Metrics]:
-            if orders:
-                index = ((step - first) * orders + order) * batch_size + lax.iota(jnp.int32, batch_size)
+            index: Any
+            if isinstance(data, Streamed):
+                index = step - first, place % rows.label.shape[1]  # a slice of the ticket axis sees no other places
             else:
                 index = _example_numbers(state.key, step, rows.label.shape[0], batch_size)
             batch = Batch(_as_bytes(rows.image[index], image_shape), rows.label[index])
@@ -174,16 +181,17 @@ def train(
         return lax.fori_loop(start, stop, body, (state, log))
 
     shared = examples._replace(image=_as_words(examples.image)), first, start, stop
-    states, log = over_tickets(one_ticket, tickets, mesh)(shared, states, mask, order)
+    specs = split, EVERYWHERE, EVERYWHERE, EVERYWHERE
+    states, log = over_tickets(one_ticket, tickets, mesh, specs)(shared, states, mask, place)
     return states, jax.tree.map(lambda x: x.T, log), finite(states)
 
 
-def _as_words(image: UInt8[Array, "n height width channels"]) -> Array:
+def _as_words(image: UInt8[Array, "*axes height width channels"]) -> Array:
     """Images as rows of uint32 where they divide into them: XLA's CPU backend gathers an entry at a time."""
-    rows = image.reshape(image.shape[0], -1)
-    if rows.shape[1] % 4:
+    rows = image.reshape(*image.shape[:-3], -1)
+    if rows.shape[-1] % 4:
         return rows
-    return lax.bitcast_convert_type(rows.reshape(rows.shape[0], -1, 4), jnp.uint32)
+    return lax.bitcast_convert_type(rows.reshape(*rows.shape[:-1], -1, 4), jnp.uint32)
 
 
 def _as_bytes(rows: Array, shape: tuple[int, ...]) -> UInt8[Array, "batch height width channels"]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from lotto_jax.data.sources import Dataset, Split
 from lotto_jax.data.streaming import Stream
@@ -78,7 +78,7 @@ class Feed:
         numbers = self._numbers(keys, steps)
 
         def put(gathered: Split) -> Batch:
-            return jax.block_until_ready(_put(gathered, divided, placement.mesh))
+            return jax.block_until_ready(Batch(*(shards.put(x, divided, placement.mesh) for x in gathered)))
 
         firsts = range(start, stop, steps)
         chunks = self._stream.chunks(lambda first: numbers(first)[:, orders, part], firsts, put)
@@ -110,15 +110,3 @@ class Feed:
     def close(self) -> None:
         """Stop gathering."""
         self._stream.close()
-
-
-def _put(gathered: Split, divided: shards.Shards, devices: Mesh) -> Batch:
-    """What this process has gathered on its devices, as its share of the chunk that all processes hold together."""
-    process, sharding = jax.process_index(), NamedSharding(devices, loop.STREAMED)
-
-    def put(x: np.ndarray) -> jax.Array:
-        shape = (len(x), divided.places, divided.batch_size, *x.shape[3:])
-        on_device = lambda index: x[:, *divided.of_device(index, process)]  # noqa: E731
-        return jax.make_array_from_callback(shape, sharding, on_device)
-
-    return Batch(put(gathered.image), put(gathered.label))

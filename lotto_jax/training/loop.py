@@ -22,7 +22,6 @@ from lotto_jax.training.streams import Stream
 
 Parallel = Literal["vmap", "sequential", "sharded"]
 EVERYWHERE = P()
-STREAMED = P(None, "ticket", "data")  # the batches of some steps, see `Streamed`
 
 
 @functools.partial(jax.jit, static_argnames="objective")

@@ -8,8 +8,11 @@ need is gathered once.
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Int
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Int, Shaped
 
 
 class Shards(NamedTuple):
@@ -78,3 +81,13 @@ def divide(order: Int[np.ndarray, "tickets"], batch_size: int, processes: Int[np
     width = int(np.ptp(by_slice, axis=1).max()) + 1
     first = np.minimum(by_slice.min(axis=1), order.max() + 1 - width)
     return Shards(first, width, batch_size, processes)
+
+
+def put(
+    gathered: Shaped[np.ndarray, "steps orders part *example"], divided: Shards, mesh: Mesh
+) -> Shaped[jax.Array, "steps places batch *example"]:
+    """A chunk on the devices of all processes, of what this one has gathered (`Shards.of_process`) for its own."""
+    process = jax.process_index()
+    shape = (len(gathered), divided.places, divided.batch_size, *gathered.shape[3:])
+    on_device = lambda index: gathered[:, *divided.of_device(index, process)]  # noqa: E731
+    return jax.make_array_from_callback(shape, NamedSharding(mesh, P(None, "ticket", "data")), on_device)

@@ -11,10 +11,10 @@ from jaxtyping import Int
 from lotto_jax.data.ahead import ahead
 from lotto_jax.data.sources import Split
 
-CHUNK_BYTES = 1 << 28  # of images that go to the device at once; up to four such chunks lie there
+CHUNK_BYTES = 1 << 28  # of images that a process brings to its devices at once; up to four such chunks lie there
 DEPTH = 2  # chunks made ahead of the one in use
 
-Placed = TypeVar("Placed")
+Gathered = TypeVar("Gathered")
 
 
 class Stream:
@@ -38,29 +38,29 @@ class Stream:
         self,
         index: Callable[[int], Int[np.ndarray, "steps orders batch"]],
         firsts: Iterable[int],
-        place: Callable[[Split], Placed],
-    ) -> Iterator[Placed]:
-        """For every step of `firsts` the examples `index(step)`, placed.
+        gather: Callable[[np.ndarray, Int[np.ndarray, "steps orders batch"]], Gathered],
+    ) -> Iterator[tuple[Gathered, Gathered]]:
+        """For every step of `firsts` the examples `index(step)`: images, and labels.
 
         Args:
           index: numbers of the examples of the steps from a given one on.
           firsts: first step of every chunk.
-          place: brings gathered examples to the devices and returns when they are there: images uint8 [steps, orders,
-            batch, height, width, channels], labels int32 [steps, orders, batch, ...].
+          gather: takes examples of these numbers, [steps, orders, batch, ...], from an array of all of them, brings
+            them to the devices and returns when they are there.
         """
 
-        def gather(first: int) -> Placed:
+        def chunk(first: int) -> tuple[Gathered, Gathered]:
             chosen = index(first)
-            return place(Split(*(array.take(chosen, axis=0) for array in self.split)))
+            return gather(self.split.image, chosen), gather(self.split.label, chosen)
 
-        gathered = ahead(self._executor, gather, firsts, DEPTH)
+        gathered = ahead(self._executor, chunk, firsts, DEPTH)
         while True:
             began = time.monotonic()
-            chunk = next(gathered, None)
+            found = next(gathered, None)
             self.stall_seconds += time.monotonic() - began
-            if chunk is None:
+            if found is None:
                 return
-            yield chunk
+            yield found
 
     def close(self) -> None:
         """Stop gathering."""

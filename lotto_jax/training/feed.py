@@ -72,18 +72,16 @@ class Feed:
         key_data, order = np.unique(jax.device_get(jax.random.key_data(states.key)), axis=0, return_inverse=True)
         keys, order = jax.random.wrap_key_data(jnp.asarray(key_data)), order.reshape(-1)
         divided = shards.divide(order, self.batch_size, mesh.processes(placement.mesh))
-        orders, part = divided.of_process(jax.process_index())
         place = placement.place(divided.place(order).astype(np.int32))
         steps = min(self._stream.chunk_steps(divided.host_examples), self.steps)
-        numbers = self._numbers(keys, steps)
+        numbers = self._numbers(keys[divided.of_process(jax.process_index())], steps)
 
-        def put(gathered: Split) -> Batch:
-            return jax.block_until_ready(Batch(*(shards.put(x, divided, placement.mesh) for x in gathered)))
+        def gather(array: np.ndarray, chosen: np.ndarray) -> jax.Array:
+            return jax.block_until_ready(shards.gather(array, chosen, divided, placement.mesh))
 
         firsts = range(start, stop, steps)
-        chunks = self._stream.chunks(lambda first: numbers(first)[:, orders, part], firsts, put)
-        for first, batch in zip(firsts, chunks, strict=True):
-            yield min(first + steps, stop), loop.Streamed(batch, jnp.int32(first), place)
+        for first, chunk in zip(firsts, self._stream.chunks(numbers, firsts, gather), strict=True):
+            yield min(first + steps, stop), loop.Streamed(Batch(*chunk), jnp.int32(first), place)
 
     def _numbers(self, keys: jax.Array, steps: int) -> Callable[[int], np.ndarray]:
         """The examples of so many steps from a given one on, [steps, orders, batch]."""

@@ -1,9 +1,8 @@
-"""Which streamed examples a device holds, and which of them a process gathers for its devices.
+"""Which streamed examples a device holds: the orders of its own tickets, and its own part of every batch.
 
-A device needs the orders of its own tickets and its own part of every batch. Orders are numbered, and those of a slice
-of the mesh's ticket axis are taken as a window of neighbors, as wide as the widest slice needs: on the devices, a chunk
-is an array [steps, places, batch, ...] with one window of places after the other. What several devices of a process
-need is gathered once.
+Orders are numbered, and a slice of the mesh's ticket axis has a window of neighbors among them, as wide as the widest
+slice needs. On the devices a chunk is an array [steps, places, batch, ...], on whose axis of places lies one window
+after the other. A process computes the numbers of its own orders, and gathers the examples of its own devices.
 """
 
 from typing import NamedTuple
@@ -38,8 +37,8 @@ class Shards(NamedTuple):
     @property
     def host_examples(self) -> int:
         """The most examples of a step that a process gathers."""
-        needs = [self.of_process(process) for process in np.unique(self.processes)]
-        return max((orders.stop - orders.start) * (part.stop - part.start) for orders, part in needs)
+        devices = int(np.bincount(self.processes.reshape(-1)).max())
+        return devices * self.width * (self.batch_size // self.processes.shape[1])
 
     def place(self, order: Int[np.ndarray, "tickets"]) -> Int[np.ndarray, "tickets"]:
         """Where the order of each ticket lies on the axis of places."""
@@ -47,25 +46,20 @@ class Shards(NamedTuple):
         windows = np.arange(0, self.places, self.width)
         return (by_slice - self.first[:, None] + windows[:, None]).reshape(-1)
 
-    def of_process(self, process: int) -> tuple[slice, slice]:
-        """The orders, and the part of every batch, that hold all that the devices of a process need."""
-        slices, parts = np.nonzero(self.processes == process)
-        size = self.batch_size // self.processes.shape[1]
-        first = self.first[slices]
-        orders = slice(int(first.min()), int(first.max()) + self.width)
-        return orders, slice(int(parts.min()) * size, (int(parts.max()) + 1) * size)
+    def of_process(self, process: int) -> slice:
+        """The orders that the devices of a process need."""
+        first = self.first[np.any(self.processes == process, axis=1)]
+        return slice(int(first.min()), int(first.max()) + self.width)
 
     def of_device(self, index: tuple[slice, ...], process: int) -> tuple[slice, slice]:
-        """What a device of a process takes of that: orders and examples, counted from the first that are gathered.
+        """The orders of its process (the first of these is 0), and the part of every batch, that a device needs.
 
         Args:
           index: what the device holds of the chunk, [steps, places, batch, ...].
           process: that it belongs to.
         """
-        orders, part = self.of_process(process)
-        first = int(self.first[(index[1].start or 0) // self.width]) - orders.start
-        begin, end, _ = index[2].indices(self.batch_size)
-        return slice(first, first + self.width), slice(begin - part.start, end - part.start)
+        first = int(self.first[(index[1].start or 0) // self.width]) - self.of_process(process).start
+        return slice(first, first + self.width), index[2]
 
 
 def divide(order: Int[np.ndarray, "tickets"], batch_size: int, processes: Int[np.ndarray, "slices parts"]) -> Shards:
@@ -83,11 +77,17 @@ def divide(order: Int[np.ndarray, "tickets"], batch_size: int, processes: Int[np
     return Shards(first, width, batch_size, processes)
 
 
-def put(
-    gathered: Shaped[np.ndarray, "steps orders part *example"], divided: Shards, mesh: Mesh
+def gather(
+    array: Shaped[np.ndarray, "n *example"], numbers: Int[np.ndarray, "steps orders batch"], divided: Shards, mesh: Mesh
 ) -> Shaped[jax.Array, "steps places batch *example"]:
-    """A chunk on the devices of all processes, of what this one has gathered (`Shards.of_process`) for its own."""
-    process = jax.process_index()
-    shape = (len(gathered), divided.places, divided.batch_size, *gathered.shape[3:])
-    on_device = lambda index: gathered[:, *divided.of_device(index, process)]  # noqa: E731
+    """A chunk on the devices of all processes, each of which gathers what its own devices hold.
+
+    Args:
+      array: images or labels of all examples.
+      numbers: of the examples, for the orders of this process (`Shards.of_process`).
+      divided: how.
+      mesh: axes `ticket` and `data`.
+    """
+    process, shape = jax.process_index(), (len(numbers), divided.places, divided.batch_size, *array.shape[1:])
+    on_device = lambda index: array.take(numbers[:, *divided.of_device(index, process)], axis=0)  # noqa: E731
     return jax.make_array_from_callback(shape, NamedSharding(mesh, P(None, "ticket", "data")), on_device)

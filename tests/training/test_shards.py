@@ -1,11 +1,13 @@
 """Shards of streamed batches: together they are the batches, in order, however tickets and devices are divided."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lotto_jax.training import shards
+from lotto_jax.training.mesh import processes
 
 STEPS = 2
 
@@ -24,20 +26,20 @@ def divisions(draw):
 
 @settings(max_examples=50, deadline=None)
 @given(divisions())
-def test_every_ticket_finds_its_whole_batches_in_what_the_processes_have_gathered(division):
+def test_the_devices_of_all_processes_hold_the_batches_of_every_ticket(division):
     order, batch_size, processes = division
     (slices, parts), orders = processes.shape, order.max() + 1
     numbers = np.arange(STEPS * orders * batch_size).reshape(STEPS, orders, batch_size)  # all different
     divided = shards.divide(order, batch_size, processes)
-    gathered = [numbers[:, *divided.of_process(process)] for process in range(processes.max() + 1)]
-    assert divided.host_examples == max(x[0].size for x in gathered) <= orders * batch_size
     chunk = np.full((STEPS, divided.places, batch_size), -1)
+    held = np.zeros(processes.max() + 1, int)
     for (row, column), process in np.ndenumerate(processes):
-        index = (
-            slice(None),
-            *(slice(i * n, (i + 1) * n) for i, n in ((row, divided.width), (column, batch_size // parts))),
-        )
-        chunk[index] = gathered[process][:, *divided.of_device(index, process)]
+        known = numbers[:, divided.of_process(process)]
+        extents = (row, divided.width), (column, batch_size // parts)
+        index = slice(None), *(slice(i * n, (i + 1) * n) for i, n in extents)
+        chunk[index] = known[:, *divided.of_device(index, process)]
+        held[process] += chunk[index][0].size
+    assert divided.host_examples == held.max()
     place = divided.place(order)
     np.testing.assert_array_equal(chunk[:, place], numbers[:, order])
     own_slice = np.repeat(np.arange(slices), len(order) // slices)
@@ -45,16 +47,27 @@ def test_every_ticket_finds_its_whole_batches_in_what_the_processes_have_gathere
 
 
 @pytest.mark.parametrize(
-    ("order", "processes", "needed", "examples"),
+    ("order", "processes", "orders", "examples"),
     [
-        ([0, 1, 2], [[0]], (slice(0, 3), slice(0, 64)), 3 * 64),  # one device: everything
-        ([0, 1, 2, 3, 0, 1, 2, 3], [[0], [0], [0], [0]], (slice(0, 4), slice(0, 64)), 4 * 64),  # each order once
-        ([0, 1, 2, 3], [[0], [0], [1], [1]], (slice(2, 4), slice(0, 64)), 2 * 64),  # its own tickets' orders
-        ([0, 0], [[0, 0, 1, 1]], (slice(0, 1), slice(32, 64)), 32),  # its own half of the batch
-        ([0, 1], [[0, 1], [2, 3]], (slice(0, 1), slice(32, 64)), 32),  # a quarter of both
+        ([0, 1, 2], [[0]], slice(0, 3), 3 * 64),  # one device: everything
+        ([0, 1, 2, 3], [[0], [0], [1], [1]], slice(2, 4), 2 * 64),  # its own tickets' orders
+        ([0, 0], [[0, 0, 1, 1]], slice(0, 1), 32),  # its own half of the batch
+        ([0, 1], [[0, 1], [2, 3]], slice(0, 1), 32),  # half of the orders, half of the batch
     ],
 )
-def test_a_process_gathers_no_more_than_its_devices_need(order, processes, needed, examples):
+def test_a_process_gathers_no_more_than_its_devices_need(order, processes, orders, examples):
     divided = shards.divide(np.array(order), 64, np.array(processes))
-    assert divided.of_process(min(1, np.max(processes))) == needed
+    assert divided.of_process(min(1, np.max(processes))) == orders
     assert divided.host_examples == examples
+
+
+def test_devices_hold_the_examples_of_their_tickets():
+    """On a real mesh of two slices and two parts, against NumPy's own indexing."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("ticket", "data"))
+    order = np.array([0, 1, 2, 1])
+    rng = np.random.default_rng(0)
+    array, numbers = rng.integers(0, 256, (50, 3), np.uint8), rng.integers(0, 50, (5, 3, 4))
+    divided = shards.divide(order, 4, processes(mesh))
+    chunk = shards.gather(array, numbers, divided, mesh)
+    assert {shard.data.shape for shard in chunk.addressable_shards} == {(5, 2, 2, 3)}
+    np.testing.assert_array_equal(np.asarray(chunk)[:, divided.place(order)], array[numbers[:, order]])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from lotto_jax.data import streaming
 from lotto_jax.data.sources import Dataset, Split
 from lotto_jax.data.streaming import Stream
 from lotto_jax.objectives.state import Batch, TrainState
@@ -37,7 +38,7 @@ class Feed:
         self.steps = epochs * self.epoch_steps
         self._held_out: Split = getattr(dataset, held_out)
         self._placed: dict[Mesh, _Placed] = {}
-        self._stream = Stream(dataset.train)
+        self._stream = Stream()
 
     @property
     def epoch_steps(self) -> int:
@@ -71,17 +72,25 @@ class Feed:
             return
         key_data, order = np.unique(jax.device_get(jax.random.key_data(states.key)), axis=0, return_inverse=True)
         keys, order = jax.random.wrap_key_data(jnp.asarray(key_data)), order.reshape(-1)
-        divided = shards.divide(order, self.batch_size, mesh.processes(placement.mesh))
+        divided, steps = self._divide(order, placement)
         place = placement.place(divided.place(order).astype(np.int32))
-        steps = min(self._stream.chunk_steps(divided.host_examples), self.steps)
         numbers = self._numbers(keys[divided.of_process(jax.process_index())], steps)
+        examples = Batch(*map(np.asarray, self.dataset.train))  # without the overhead of np.memmap
 
-        def gather(array: np.ndarray, chosen: np.ndarray) -> jax.Array:
-            return jax.block_until_ready(shards.gather(array, chosen, divided, placement.mesh))
+        def gather(first: int) -> Batch:
+            chosen = numbers(first)
+            chunk = jax.tree.map(lambda array: shards.gather(array, chosen, divided, placement.mesh), examples)
+            return jax.block_until_ready(chunk)
 
         firsts = range(start, stop, steps)
-        for first, chunk in zip(firsts, self._stream.chunks(numbers, firsts, gather), strict=True):
-            yield min(first + steps, stop), loop.Streamed(Batch(*chunk), jnp.int32(first), place)
+        for first, chunk in zip(firsts, self._stream.chunks(gather, firsts), strict=True):
+            yield min(first + steps, stop), loop.Streamed(chunk, jnp.int32(first), place)
+
+    def _divide(self, order: np.ndarray, placement: Placement) -> tuple[shards.Shards, int]:
+        """How streamed batches of tickets with these orders are divided, and the steps of a piece."""
+        divided = shards.divide(order, self.batch_size, mesh.processes(placement.mesh))
+        step_bytes = divided.host_examples * self.dataset.train.image[0].nbytes
+        return divided, min(streaming.chunk_steps(step_bytes), self.steps)
 
     def _numbers(self, keys: jax.Array, steps: int) -> Callable[[int], np.ndarray]:
         """The examples of so many steps from a given one on, [steps, orders, batch]."""

@@ -77,6 +77,11 @@ def divide(order: Int[np.ndarray, "tickets"], batch_size: int, processes: Int[np
     return Shards(first, width, batch_size, processes)
 
 
+def sharding(mesh: Mesh) -> NamedSharding:
+    """Of a chunk, [steps, places, batch, ...]."""
+    return NamedSharding(mesh, P(None, "ticket", "data"))
+
+
 def gather(
     array: Shaped[np.ndarray, "n *example"], numbers: Int[np.ndarray, "steps orders batch"], divided: Shards, mesh: Mesh
 ) -> Shaped[jax.Array, "steps places batch *example"]:
@@ -90,4 +95,4 @@ def gather(
     """
     process, shape = jax.process_index(), (len(numbers), divided.places, divided.batch_size, *array.shape[1:])
     on_device = lambda index: array.take(numbers[:, *divided.of_device(index, process)], axis=0)  # noqa: E731
-    return jax.make_array_from_callback(shape, NamedSharding(mesh, P(None, "ticket", "data")), on_device)
+    return jax.make_array_from_callback(shape, sharding(mesh), on_device)

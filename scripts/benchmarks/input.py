@@ -147,5 +147,5 @@ def host(path: Path, coordinator: str, number: int) -> dict[str, object]:
 
 def _mib() -> float:
     """Resident memory that belongs to no file."""
-    status: dict[str, str] = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["RssAnon"].split()[0]) / 1024

@@ -8,7 +8,7 @@ from typing import TypeVar
 from lotto_jax.data.ahead import ahead
 
 CHUNK_BYTES = 1 << 28  # that a process brings to its devices at once; up to four such chunks lie there
-DEPTH = 2  # chunks made ahead of the one in use
+DEPTH = 2  # chunks made ahead of the one in use, each on a thread of its own
 
 Chunk = TypeVar("Chunk")
 
@@ -19,7 +19,7 @@ def chunk_steps(step_bytes: int) -> int:
 
 
 class Stream:
-    """Gathers chunks of steps ahead of their use, on a thread of its own.
+    """Gathers chunks of steps ahead of their use, on threads of its own.
 
     Attributes:
       stall_seconds: how long `chunks` has kept its callers waiting so far.
@@ -27,7 +27,7 @@ class Stream:
 
     def __init__(self) -> None:
         self.stall_seconds = 0.0
-        self._executor = ThreadPoolExecutor(1, "stream")
+        self._executor = ThreadPoolExecutor(DEPTH, "stream")
 
     def chunks(self, gather: Callable[[int], Chunk], firsts: Iterable[int]) -> Iterator[Chunk]:
         """For every step of `firsts` the chunk `gather(step)`; it should be on the devices when `gather` returns."""

@@ -75,11 +75,11 @@ class Feed:
         divided, steps = self._divide(order, placement)
         place = placement.place(divided.place(order).astype(np.int32))
         numbers = self._numbers(keys[divided.of_process(jax.process_index())], steps)
-        examples = Batch(*map(np.asarray, self.dataset.train))  # without the overhead of np.memmap
+        split = Split(*map(np.asarray, self.dataset.train))  # without the overhead of np.memmap
 
         def gather(first: int) -> Batch:
             chosen = numbers(first)
-            chunk = jax.tree.map(lambda array: shards.gather(array, chosen, divided, placement.mesh), examples)
+            chunk = Batch(*(shards.gather(array, chosen, divided, placement.mesh) for array in split))
             return jax.block_until_ready(chunk)
 
         firsts = range(start, stop, steps)

@@ -104,11 +104,13 @@ def _hosts(path: Path) -> Iterator[Row]:
     wall, core = (min(host[key] for host in found) for key in ("images_per_second", "images_per_core_second"))
     peer = f"a v5e-8 host, {CONSUMED:,.0f} images/s"
     yield Row(f"a host, {HOSTS} of them on {os.cpu_count()} cores", wall, "images/s", peer, wall / CONSUMED)
-    yield Row("  in a second of one core", core, "images/s", peer, core / CONSUMED, 1.0)
-    memory = np.array([host["mib"] for host in found]).max(axis=0)  # [quarters of the time]
+    yield Row("  in a second of one core", core, "images/s", peer, core / CONSUMED)
+    cores = CONSUMED / core
+    yield Row("  cores that a v5e-8 host needs", cores, "", "threads of the stream", cores, streaming.DEPTH, "lower")
+    memory = np.array([host["mib"] for host in found]).max(axis=0).tolist()  # [quarters of the time]
     for quarter, mib in enumerate(memory):
         name = f"  most memory from {quarter * SECONDS / 4:.0f} to {(quarter + 1) * SECONDS / 4:.0f} s"
-        yield Row(name, mib, "MiB", "the first quarter", mib / memory[0], 1.05, "lower")
+        yield Row(name, mib, "MiB", "the first quarter", mib / memory[0], 1.1, "lower")
 
 
 def host(path: Path, coordinator: str, number: int) -> dict[str, object]:

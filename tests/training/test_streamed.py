@@ -49,6 +49,20 @@ def test_streamed_batches_train_to_the_same_bits_as_resident_data(shape, tickets
     tiny.assert_same(train(True), train(False))
 
 
+def test_the_data_of_a_stack_that_was_filled_up_are_as_its_program_was_compiled_for():
+    """Five tickets on two slices: the sixth is a copy of the fifth, and follows its order."""
+    placement = Placement(jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("ticket", "data")), "sharded")
+    dataset = sources.load("digits", train_examples=N)._replace(streamed=True)
+    states = placement.fill(loop.init(build.objective(tiny.config(), (8, 8, 1)), jnp.arange(5) % 3, jnp.uint32(0)))
+    with contextlib.closing(Feed(dataset, BATCH, 20, "test")) as feed:
+        outline, _ = feed.outline(5, 3, placement)
+        _, data = next(feed.pieces(states, 0, 4, placement))
+    for shape, array in zip(jax.tree.leaves(outline[::2]), jax.tree.leaves(data[::2]), strict=True):
+        assert (shape.shape, shape.dtype) == (array.shape, array.dtype)
+        assert array.sharding.is_equivalent_to(shape.sharding, array.ndim)
+    assert data.place.shape == (6,) and data.place[5] == data.place[4]
+
+
 def test_a_streamed_search_gives_the_results_of_a_resident_one_and_reports_its_stall(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 2 * 128 * 64 * 5)  # five steps of both seeds; a ticket trains for 22
     fields = {"imp__rounds": 1, "report__tolerance": 0.1}

@@ -125,9 +125,16 @@ def finished(path: Path, processes: int, devices: int, *options: str) -> tuple[b
 
 
 def same(root: Path) -> Found:
-    """Four devices in one, two and four processes: a ticket on each device, then half the batch of a ticket."""
-    for name, seeds in (("whole tickets", 4), ("split batches", 2)):
-        found = {n: finished(root / f"{seeds}-{n}", n, 4 // n, SEEDS[seeds]) for n in (1, 2, 4)}
+    """Four devices in one, two and four processes: a ticket on each device, or half the batch of a ticket."""
+    streamed = "--config.dataset.device_budget_mb=0.0"
+    cases = {
+        "whole tickets": (SEEDS[4],),
+        "split batches": (SEEDS[2],),
+        "whole tickets, streamed": (SEEDS[4], streamed),
+        "split batches, streamed": (SEEDS[2], streamed),
+    }
+    for name, options in cases.items():
+        found = {n: finished(root / f"{name}-{n}", n, 4 // n, *options) for n in (1, 2, 4)}
         for n in (2, 4):
             yield f"{name}: {n} processes, {4 // n} devices each", found[n] == found[1], "results and masks of 1x4"
 

@@ -1,53 +1,36 @@
-"""Batches of a split that stays on disk, gathered on the host while the device trains on those before."""
+"""Chunks of data that stay on disk, gathered on the host while the device trains on those before."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
-
-import numpy as np
-from jaxtyping import Int
+from typing import TypeVar
 
 from lotto_jax.data.ahead import ahead
-from lotto_jax.data.sources import Split
 
-CHUNK_BYTES = 1 << 28  # of images that go to the device at once; up to four such chunks lie there
-DEPTH = 2  # chunks made ahead of the one in use
+CHUNK_BYTES = 1 << 28  # that a process brings to its devices at once; up to four such chunks lie there
+DEPTH = 2  # chunks made ahead of the one in use, each on a thread of its own
 
-Placed = TypeVar("Placed")
+Chunk = TypeVar("Chunk")
 
 
-class Stream(Generic[Placed]):
-    """Gathers the examples of chunks of steps ahead of their use, on a thread of its own.
+def chunk_steps(step_bytes: int) -> int:
+    """Steps that fit in a chunk, if each takes so many bytes; at least one."""
+    return max(1, CHUNK_BYTES // step_bytes)
+
+
+class Stream:
+    """Gathers chunks of steps ahead of their use, on threads of its own.
 
     Attributes:
-      split: where the examples come from, as a rule mapped from the cache.
       stall_seconds: how long `chunks` has kept its callers waiting so far.
     """
 
-    def __init__(self, split: Split, place: Callable[[Split], Placed]):
-        """`place` brings gathered examples to the device and returns when they are there."""
-        self.split = Split(*map(np.asarray, split))  # without the overhead of np.memmap
+    def __init__(self) -> None:
         self.stall_seconds = 0.0
-        self._place, self._executor = place, ThreadPoolExecutor(1, "stream")
+        self._executor = ThreadPoolExecutor(DEPTH, "stream")
 
-    def chunk_steps(self, examples: int) -> int:
-        """Steps of so many examples each that fit in a chunk; at least one."""
-        return max(1, CHUNK_BYTES // (examples * self.split.image[0].nbytes))
-
-    def chunks(
-        self, index: Callable[[int], Int[np.ndarray, "steps orders batch"]], firsts: Iterable[int]
-    ) -> Iterator[Placed]:
-        """For every step of `firsts` the examples `index(step)`, placed.
-
-        They are gathered as a `Split`: images uint8 [steps, orders, batch, height, width, channels], labels int32
-        [steps, orders, batch, ...].
-        """
-
-        def gather(first: int) -> Placed:
-            chosen = index(first)
-            return self._place(Split(*(array.take(chosen, axis=0) for array in self.split)))
-
+    def chunks(self, gather: Callable[[int], Chunk], firsts: Iterable[int]) -> Iterator[Chunk]:
+        """For every step of `firsts` the chunk `gather(step)`; it should be on the devices when `gather` returns."""
         gathered = ahead(self._executor, gather, firsts, DEPTH)
         while True:
             began = time.monotonic()

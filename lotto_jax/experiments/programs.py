@@ -5,6 +5,7 @@ widths.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -97,15 +98,15 @@ def _scalar(dtype: Any, placed: Placement) -> jax.ShapeDtypeStruct:
 
 
 def _bytes(tree: PyTree) -> int:
-    """Of arrays without typed keys, which are few."""
+    """On a device, of arrays without typed keys, which are few."""
     leaves = [x for x in jax.tree.leaves(tree) if not jnp.issubdtype(x.dtype, jax.dtypes.prng_key)]
-    return sum(x.size * x.dtype.itemsize for x in leaves)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 
 
 def _largest(run: Run, objective: Objective, tickets: int) -> str:
     """The field that decides most of what training keeps on a device: tickets, data, or else activations."""
     placed = run.place_tickets(objective, tickets)
-    states = _bytes(_stack(objective, tickets, placed)) / placed.abreast
+    states = _bytes(_stack(objective, tickets, placed))
     data = _bytes(run.feed.outline(tickets, len(run.seeds), placed)[0])
     if max(states, data) < 2**30:  # both are small on every accelerator
         return "config.train.batch_size"
@@ -124,7 +125,7 @@ def _step(run: Run) -> Lowered:
 
 def _train(run: Run, objective: Objective, tickets: int) -> Lowered:
     placed = run.place_tickets(objective, tickets)
-    data, _ = run.feed.outline(tickets + -tickets % placed.abreast, len(run.seeds), placed)
+    data, _ = run.feed.outline(tickets, len(run.seeds), placed)
     bound = _scalar(jnp.int32, placed)
     return loop.train.lower(
         objective,

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from lotto_jax.data import streaming
 from lotto_jax.data.sources import Dataset, Split
 from lotto_jax.data.streaming import Stream
 from lotto_jax.objectives.state import Batch, TrainState
-from lotto_jax.training import hosts, loop, mesh, packing
+from lotto_jax.training import hosts, loop, mesh, packing, shards
 from lotto_jax.training.packing import Examples
 from lotto_jax.training.placement import Placement
 
@@ -38,7 +39,7 @@ class Feed:
         self.steps = epochs * self.epoch_steps
         self._held_out: Split = getattr(dataset, held_out)
         self._placed: dict[Mesh, _Placed] = {}
-        self._streams: dict[Mesh, Stream[Examples]] = {}
+        self._stream = Stream()
 
     @property
     def epoch_steps(self) -> int:
@@ -56,22 +57,22 @@ class Feed:
         return self._on(placement.mesh).held_out
 
     def outline(self, tickets: int, seeds: int, placement: Placement) -> tuple[Examples | loop.Streamed, Examples]:
-        """What `pieces` yields for so many tickets of so many seeds, and the held-out split, as shapes on the mesh."""
+        """What `pieces` yields for so many tickets of so many seeds, filled up, and the held-out split, as shapes."""
         everywhere = mesh.replicated(placement.mesh)
 
-        def shapes(split: Split, axes: tuple[int, ...]) -> Examples:
+        def shapes(split: Split, axes: tuple[int, ...], sharding: jax.sharding.Sharding) -> Examples:
             one = packing.pack(*(array[:1] for array in split))
-            return jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct((*axes, *x.shape[1:]), x.dtype, sharding=everywhere), one
-            )
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*axes, *x.shape[1:]), x.dtype, sharding=sharding), one)
 
-        train, held_out = self.dataset.train, shapes(self._held_out, (len(self._held_out.label),))
+        train, held_out = self.dataset.train, shapes(self._held_out, (len(self._held_out.label),), everywhere)
         if not self.dataset.streamed:
-            return shapes(train, (len(train.label),)), held_out
-        steps = self._piece_steps(seeds, placement)
+            return shapes(train, (len(train.label),), everywhere), held_out
+        order = np.pad(np.arange(tickets) % seeds, (0, -tickets % placement.abreast), "edge")
+        divided, steps = self._divide(order, placement)
         first: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
-        order: Any = jax.ShapeDtypeStruct((tickets,), jnp.int32, sharding=mesh.by_ticket(placement.mesh))
-        return loop.Streamed(shapes(train, (steps, seeds, self.batch_size)), first, order), held_out
+        place: Any = jax.ShapeDtypeStruct(order.shape, jnp.int32, sharding=mesh.by_ticket(placement.mesh))
+        chunk = shapes(train, (steps, divided.places, self.batch_size), shards.sharding(placement.mesh))
+        return loop.Streamed(chunk, first, place), held_out
 
     def first_batches(self, states: TrainState, count: int, placement: Placement) -> Batch:
         """The first `count` batches of every ticket, leaves [tickets, count, batch, ...]."""
@@ -83,25 +84,35 @@ class Feed:
     def pieces(
         self, states: TrainState, start: int, stop: int, placement: Placement
     ) -> Iterator[tuple[int, Examples | loop.Streamed]]:
-        """What `loop.train` takes as data from step `start` to `stop`, in pieces, each with the step that ends it."""
+        """What `loop.train` takes as data from step `start` to `stop`, in pieces, each with the step that ends it.
+
+        `states` are filled up (`Placement.fill`).
+        """
         resident = self._on(placement.mesh).train
         if resident is not None:
             yield stop, resident
             return
-        stream = self._stream(placement.mesh)
         key_data, order = np.unique(jax.random.key_data(hosts.gathered(states.key)), axis=0, return_inverse=True)
-        keys, order = (
-            jax.random.wrap_key_data(jnp.asarray(key_data)),
-            placement.place(order.reshape(-1).astype(np.int32)),
-        )
-        steps = self._piece_steps(len(keys), placement)
-        firsts = range(start, stop, steps)
-        for first, examples in zip(firsts, stream.chunks(self._numbers(keys, steps), firsts), strict=True):
-            yield min(first + steps, stop), loop.Streamed(examples, jnp.int32(first), order)
+        keys, order = jax.random.wrap_key_data(jnp.asarray(key_data)), order.reshape(-1)
+        divided, steps = self._divide(order, placement)
+        place = placement.place(divided.place(order).astype(np.int32))
+        numbers = self._numbers(keys[divided.of_process(jax.process_index())], steps)
+        examples = packing.pack(*map(np.asarray, self.dataset.train))  # without the overhead of np.memmap
 
-    def _piece_steps(self, orders: int, placement: Placement) -> int:
-        """Steps of a streamed piece, with so many orders of the examples."""
-        return min(self._stream(placement.mesh).chunk_steps(orders * self.batch_size), self.steps)
+        def gather(first: int) -> Examples:
+            chosen = numbers(first)
+            chunk = jax.tree.map(lambda array: shards.gather(array, chosen, divided, placement.mesh), examples)
+            return jax.block_until_ready(chunk)
+
+        firsts = range(start, stop, steps)
+        for first, chunk in zip(firsts, self._stream.chunks(gather, firsts), strict=True):
+            yield min(first + steps, stop), loop.Streamed(chunk, jnp.int32(first), place)
+
+    def _divide(self, order: np.ndarray, placement: Placement) -> tuple[shards.Shards, int]:
+        """How streamed batches of tickets with these orders are divided, and the steps of a piece."""
+        divided = shards.divide(order, self.batch_size, mesh.processes(placement.mesh))
+        step_bytes = divided.host_examples * self.dataset.train.image[0].nbytes
+        return divided, min(streaming.chunk_steps(step_bytes), self.steps)
 
     def _numbers(self, keys: jax.Array, steps: int) -> Callable[[int], np.ndarray]:
         """The examples of so many steps from a given one on, [steps, orders, batch]."""
@@ -120,19 +131,11 @@ class Feed:
             self._placed[devices] = hosts.place(source, mesh.replicated(devices))
         return self._placed[devices]
 
-    def _stream(self, devices: Mesh) -> Stream[Examples]:
-        if devices not in self._streams:
-            everywhere = mesh.replicated(devices)
-            place = lambda split: jax.block_until_ready(hosts.place(packing.pack(*split), everywhere))  # noqa: E731
-            self._streams[devices] = Stream(self.dataset.train, place)
-        return self._streams[devices]
-
     @property
     def stall_seconds(self) -> float:
         """How long training has waited for streamed data so far."""
-        return sum(stream.stall_seconds for stream in self._streams.values())
+        return self._stream.stall_seconds
 
     def close(self) -> None:
         """Stop gathering."""
-        for stream in self._streams.values():
-            stream.close()
+        self._stream.close()

@@ -23,6 +23,7 @@ from lotto_jax.training.packing import Examples
 from lotto_jax.training.streams import Stream
 
 Parallel = Literal["vmap", "sequential", "sharded"]
+EVERYWHERE = P()
 
 
 @functools.partial(jax.jit, static_argnames="objective")
@@ -37,7 +38,9 @@ def init(objective: Objective, seeds: Int[Array, "tickets"], salt: Int[Array, ""
     return states._replace(key=keys)
 
 
-def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) -> Callable[..., Any]:
+def over_tickets(
+    function: Callable[..., Any], tickets: Parallel, mesh: Mesh, shared: PyTree = EVERYWHERE
+) -> Callable[..., Any]:
     """A function of one ticket, `(shared, *ticket)`, as a function of stacked tickets, `(shared, *stacked)`.
 
     Args:
@@ -47,6 +50,7 @@ def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) ->
         ("sharded"). Convolutions of different kernels in one operation are slower than one after the other on some
         backends.
       mesh: axes `ticket` and `data`, of the devices that the program is compiled for.
+      shared: partition specs of what tickets share, as far as each slice of the ticket axis has its own.
     """
 
     def of_one(*arguments: PyTree) -> PyTree:
@@ -65,7 +69,7 @@ def over_tickets(function: Callable[..., Any], tickets: Parallel, mesh: Mesh) ->
         of_slice = jax.shard_map(
             of_slice,
             mesh=mesh,
-            in_specs=(P(), P("ticket")),
+            in_specs=(shared, P("ticket")),
             out_specs=P("ticket"),
             axis_names={"ticket"},
             check_vma=False,
@@ -83,14 +87,15 @@ class Streamed(NamedTuple):
     """The batches of some steps, which `train` takes in place of all examples where these do not fit on the device.
 
     Attributes:
-      examples: with the axes [steps, orders, batch].
+      examples: with the axes [steps, places, batch]. On the axis of places lie orders of the examples, and every slice
+        of the ticket axis holds its own (see `shards`).
       first: the step that the first of them belong to, int32 scalar.
-      order: which order of the examples each ticket follows (one for all tickets of a seed).
+      place: where the order of each ticket lies (tickets of a seed follow the same one).
     """
 
     examples: Examples
     first: Int[Array, ""]
-    order: Int[Array, "tickets"]
+    place: Int[Array, "tickets"]
 
 
 def _example_numbers(key: Key[Array, ""], step: Int[Array, ""], n: int, batch_size: int) -> Int[Array, "batch"]:
@@ -147,21 +152,22 @@ def train(
       ticket's state is finite.
     """
     if isinstance(data, Streamed):
-        orders, first, order = data.examples.label.shape[1], data.first, data.order
-        examples = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), data.examples)
+        (examples, first, place), split = data, P(None, "ticket")  # the data axis is the compiler's
     else:
-        orders, first, order, examples = 0, start, jnp.zeros_like(states.step), data
+        examples, first, place, split = data, start, jnp.zeros_like(states.step), EVERYWHERE
     # Inside a manual ticket axis the mesh is the surrounding one.
     over_data = NamedSharding(mesh, P("data")) if tickets == "sequential" else P("data")
 
     def one_ticket(
-        shared: tuple, state: TrainState, ticket_mask: masks.Mask, order: Array
+        shared: tuple, state: TrainState, ticket_mask: masks.Mask, place: Array
     ) -> tuple[TrainState, dict[str, Array]]:
         examples, first, start, stop = shared
 
         def one_step(state: TrainState, step: Array) -> tuple[TrainState, Metrics]:
-            if orders:
-                index = ((step - first) * orders + order) * batch_size + lax.iota(jnp.int32, batch_size)
+            index: Any
+            if isinstance(data, Streamed):
+                # A slice of the ticket axis sees no other places.
+                index = step - first, place % examples.label.shape[1]
             else:
                 index = _example_numbers(state.key, step, examples.label.shape[0], batch_size)
             batch = packing.unpack(jax.tree.map(lambda x: x[index], examples))
@@ -178,7 +184,8 @@ def train(
         log = {name: jnp.zeros((length, *value.shape), value.dtype) for name, value in names.items()}
         return lax.fori_loop(start, stop, body, (state, log))
 
-    states, log = over_tickets(one_ticket, tickets, mesh)((examples, first, start, stop), states, mask, order)
+    shared, specs = (examples, first, start, stop), (split, EVERYWHERE, EVERYWHERE, EVERYWHERE)
+    states, log = over_tickets(one_ticket, tickets, mesh, specs)(shared, states, mask, place)
     return states, jax.tree.map(lambda x: x.T, log), finite(states)
 
 

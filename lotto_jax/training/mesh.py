@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Int
 
 
 def make(tickets: int, batch_size: int, devices: int = 0, among: Sequence[jax.Device] = ()) -> Mesh:
@@ -43,3 +44,8 @@ def by_ticket(mesh: Mesh) -> NamedSharding:
 def replicated(mesh: Mesh) -> NamedSharding:
     """A copy on every device: the dataset."""
     return NamedSharding(mesh, P())
+
+
+def processes(mesh: Mesh) -> Int[np.ndarray, "ticket data"]:
+    """The process that every device belongs to."""
+    return np.vectorize(lambda device: device.process_index, otypes=[int])(mesh.devices)

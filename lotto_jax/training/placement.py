@@ -84,8 +84,8 @@ def choose(
       batch_size: what the data axis must divide.
       devices: where tickets may train; empty for all that are here.
     """
-    devices = devices or jax.devices()
-    parallel = _automatic(objective, len(devices)) if wanted == "auto" else cast(loop.Parallel, wanted)
+    count = len(devices or jax.devices())
+    parallel = _automatic(objective, count) if wanted == "auto" else cast(loop.Parallel, wanted)
     return Placement(mesh.make(1 if parallel == "sequential" else tickets, batch_size, among=devices), parallel)
 
 

@@ -1,41 +1,31 @@
-"""Streaming: the right examples in order, a bounded number of chunks ahead, and an honest stall time."""
+"""Streaming: chunks in order, a bounded number of chunks ahead, and an honest stall time."""
 
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 
 from lotto_jax.data import streaming
 from lotto_jax.data.ahead import ahead
-from lotto_jax.data.sources import Split
 from lotto_jax.data.streaming import Stream
-
-RNG = np.random.default_rng(0)
-SPLIT = Split(RNG.integers(0, 256, (50, 4, 4, 3), np.uint8), np.arange(100, dtype=np.int32).reshape(50, 2))
 
 
 @pytest.fixture
 def stream():
-    stream = Stream(SPLIT, lambda split: split)
+    stream = Stream()
     yield stream
     stream.close()
 
 
-def test_chunks_hold_the_examples_that_the_index_names(stream):
-    chosen = RNG.integers(0, 50, (6, 2, 3, 5))
-    for i, chunk in enumerate(stream.chunks(chosen.__getitem__, range(6))):
-        assert chunk.image.shape == (2, 3, 5, 4, 4, 3) and chunk.label.shape == (2, 3, 5, 2)
-        np.testing.assert_array_equal(chunk.image, SPLIT.image[chosen[i]])
-        np.testing.assert_array_equal(chunk.label, SPLIT.label[chosen[i]])
-    assert i == 5
+def test_chunks_come_in_order(stream):
+    assert list(stream.chunks(lambda first: first**2, range(3, 9))) == [9, 16, 25, 36, 49, 64]
 
 
-def test_a_chunk_has_as_many_steps_as_its_bytes_allow(stream, monkeypatch):
+def test_a_chunk_has_as_many_steps_as_its_bytes_allow(monkeypatch):
     monkeypatch.setattr(streaming, "CHUNK_BYTES", 10 * 8 * 48)
-    assert stream.chunk_steps(8) == 10
-    assert stream.chunk_steps(1000) == 1
+    assert streaming.chunk_steps(8 * 48) == 10
+    assert streaming.chunk_steps(1000 * 48) == 1
 
 
 def test_never_more_than_depth_results_are_made_ahead():
@@ -65,24 +55,24 @@ def test_the_next_chunk_is_gathered_while_the_caller_works_on_this_one(stream):
     """No clock: the caller of chunk i waits inside it for the gathering of chunk i + 1."""
     gathered = [threading.Event() for _ in range(4)]
 
-    def index(i):
+    def gather(i):
         gathered[i].set()
-        return np.zeros((1, 1, 1), int)
+        return i
 
-    for i, _ in enumerate(stream.chunks(index, range(4))):
+    for i in stream.chunks(gather, range(4)):
         assert i == 3 or gathered[i + 1].wait(timeout=60)
 
 
 def test_the_stall_is_what_the_caller_waited_and_not_what_it_worked(stream):
     def slow(i):
         time.sleep(0.05)
-        return np.zeros((1, 1, 1), int)
+        return i
 
     began = time.monotonic()
     list(stream.chunks(slow, range(4)))
-    assert 0.2 <= stream.stall_seconds <= time.monotonic() - began
+    assert 0.1 <= stream.stall_seconds <= time.monotonic() - began
     before = stream.stall_seconds
-    ready = stream.chunks(lambda i: np.zeros((1, 1, 1), int), range(2))
+    ready = stream.chunks(lambda i: i, range(2))
     next(ready)
     time.sleep(0.5)  # the caller's own work
     after_first = stream.stall_seconds

@@ -87,7 +87,7 @@ def outline(
     """A dataset of the shapes and dtypes of the one that `load` gives, for compiling; its images may be zeros.
 
     Of a TFDS dataset that is not prepared `train_examples` has to be given, and every other split counts as large as
-    that; of a folder only headers are read. The arguments are those of `load`.
+    that; of a folder only headers are read. `load` explains the arguments.
 
     Raises:
       ValueError: if that cannot be known.

@@ -231,7 +231,7 @@ def objective(
 
 
 def multiplied(made: Objective, precision: str) -> Objective:
-    """The objective with training's float32 products in a precision, and those of what is measured in the highest.
+    """The objective with training's float32 products in a precision, and the products that measure in the highest.
 
     So the numbers of different backends compare, as far as their trainings do.
 

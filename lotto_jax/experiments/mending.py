@@ -1,4 +1,4 @@
-"""Files beside the checkpoints that are damaged or missing, written again from what the final states of phases say."""
+"""Damaged or missing files outside of the checkpoints, written again from what the final states of phases say."""
 
 from __future__ import annotations
 

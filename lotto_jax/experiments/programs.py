@@ -89,7 +89,7 @@ def _stack(objective: Objective, tickets: int, placed: Placement) -> tuple[Train
 
 
 def _shapes(tree: PyTree, sharding: NamedSharding, *axes: int) -> PyTree:
-    """Arrays like those of a tree, with axes in front, as shapes on a mesh."""
+    """The arrays of a tree, with axes in front, as shapes on a mesh."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((*axes, *x.shape), x.dtype, sharding=sharding), tree)
 
 

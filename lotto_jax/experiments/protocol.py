@@ -109,7 +109,7 @@ class Phase(NamedTuple):
     Attributes:
       title: for progress and messages.
       start: what to train; called when all phases before are done.
-      tickets: how many train together, those of head and body.
+      tickets: how many train together, in head and body.
       work: ticket-steps, for the progress bar.
       record: what to add to the run directory.
       evaluated: whether the objective's metrics are recorded; not so where training may end early.

@@ -43,7 +43,7 @@ def checked(images: np.ndarray | jax.Array, channels: int = 3) -> np.ndarray | j
     """
     if images.ndim == 3 and images.shape[2] in (1, 3):
         raise ValueError(
-            f"Images have shape {tuple(images.shape)}, which is that of a single image; "
+            f"Images have shape {tuple(images.shape)}, which is the shape of a single image; "
             "stack images to [images, height, width, channels]."
         )
     if images.ndim == 3:

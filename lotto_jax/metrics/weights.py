@@ -124,7 +124,7 @@ def _read_zip(file: io.BytesIO) -> tuple[Any, dict[str, bytes]]:
 def _read_stream(file: io.BytesIO) -> tuple[Any, dict[str, bytes]]:
     magic, version, system = (_Unpickler(file).load() for _ in range(3))
     if magic != 0x1950A86A20F9469CFC6C or version != 1001 or not system.get("little_endian", True):
-        raise ValueError("its header is not that of a PyTorch file")
+        raise ValueError("it has not the header of a PyTorch file")
     dtypes: dict[str, str] = {}
 
     class Reader(_Unpickler):

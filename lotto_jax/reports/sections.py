@@ -20,7 +20,7 @@ from lotto_jax.runs.results import Result
 TABLE2 = """\
 Mean (± standard deviation) over seeds; in brackets the share of the unpruned network's. Compression is the share of
 channels that early-bird tickets lose, and of weights that the others lose, whose masks save neither storage nor
-operations. Mixed precision is that of config.early_bird.mixed_precision; float8 is emulated. FLOPs and seconds are of
+operations. Mixed precision is what config.early_bird.mixed_precision says; float8 is emulated. FLOPs and seconds are of
 all the training that a ticket needs, its search included (the pruning itself in FLOPs only); seconds are counted on the
 devices of one ticket, without compilation; tickets that trained together have their common mean, without a spread."""
 

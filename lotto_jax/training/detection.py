@@ -125,7 +125,7 @@ def _with(state: TrainState, detection: Detection) -> TrainState:
 def slimmed(optimizer: optax.GradientTransformation, coefficient: float) -> optax.GradientTransformation:
     """The optimizer with the L1 term of network slimming (`pruning.slimming_penalty`) on every scale of its params.
 
-    The gradient `coefficient * sign(gamma)` is added to that of the loss. The optimizer's state stays what it was.
+    The gradient `coefficient * sign(gamma)` is added to the gradient of the loss. The optimizer's state is unchanged.
     """
 
     def update(grads: PyTree, state: PyTree, params: PyTree | None = None) -> tuple[PyTree, PyTree]:

@@ -54,7 +54,7 @@ def initialize(coordinator: str, processes: int, process: int, timeout: float) -
         return
     arguments: dict[str, Any] = {} if coordinator == "auto" else _arguments(coordinator, processes, process)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `Preemption`
-    # Our own limits are to come first: they end in a sentence, those of JAX in an abort.
+    # Our own limits are to come first: they end in a sentence, JAX's limits in an abort.
     arguments["initialization_timeout"] = arguments["heartbeat_timeout_seconds"] = int(timeout + 60)
     message = (
         f"The other processes of the run did not come within {timeout:g} s; start all of them, with the same "
@@ -145,7 +145,7 @@ def _exchange(message: Any, seconds: float) -> list[Any]:
 
 
 def _meet(name: str, seconds: float) -> None:
-    """Wait for all processes to come; on the hosts, as devices would wait for those of a lost process without end."""
+    """Wait for all processes to come; on the hosts, as devices would wait for a lost process without end."""
     try:
         everyone = set(range(jax.process_count()))
         ocp.multihost.sync_global_processes(name, timeout=max(1, int(seconds)), processes=everyone)

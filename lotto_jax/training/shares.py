@@ -1,4 +1,4 @@
-"""Shares of a host's devices, for runs beside each other: what there is, who gets what, and how a process keeps to it.
+"""Shares of a host's devices, for several runs at once: what there is, who gets what, and how a process keeps to it.
 
 A share is an aligned block of neighbouring devices, whose size divides the number of devices: blocks of different sizes
 then never overlap in part, and neighbouring chips of a TPU are a rectangle.

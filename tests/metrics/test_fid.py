@@ -184,8 +184,8 @@ def test_grayscale_is_replicated_and_said(small, pictures, caplog):
     [
         (np.zeros((2, 3, 8, 8), np.uint8), r"shape \(2, 3, 8, 8\); expected .* \(channels last\)"),
         (np.zeros((2, 8), np.uint8), r"shape \(2, 8\)"),
-        (np.zeros((8, 8, 3), np.uint8), "that of a single image; stack images"),
-        (iter(np.zeros((2, 8, 8, 3), np.uint8)), "that of a single image; stack images"),
+        (np.zeros((8, 8, 3), np.uint8), "the shape of a single image; stack images"),
+        (iter(np.zeros((2, 8, 8, 3), np.uint8)), "the shape of a single image; stack images"),
         (iter([np.zeros((64, 8, 8, 3), np.float32), np.full((1, 8, 8, 3), 9.0)]), "found 9 to 9"),
         (np.zeros((2, 8, 8, 3), np.int32), "dtype int32; expected uint8, or float"),
         (np.full((2, 8, 8, 3), 200.0, np.float32), r"must lie in \[-1, 1\], found 200 to 200"),

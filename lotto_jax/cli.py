@@ -227,7 +227,6 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     logging.set_verbosity(logging.ERROR)  # TFDS and Orbax narrate otherwise
     from lotto_jax.experiments.run import run
     from lotto_jax.experiments.trainer import Diverged
-    from lotto_jax.runs.directory import RunDirectoryError
     from lotto_jax.training import hosts
     from lotto_jax.training.checkpoints import StorageError
 
@@ -236,7 +235,7 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     except Preempted:
         print(f"Preempted; the state is saved, and the same command goes on with {args.workdir}.", file=sys.stderr)
         hosts.leave(preemption.status)
-    except (ValueError, OSError, RunDirectoryError, StorageError, Diverged, hosts.Lost) as error:
+    except (ValueError, OSError, StorageError, Diverged, hosts.Lost) as error:
         hosts.leave(_fault(error))
     except Exception:
         traceback.print_exc()
@@ -325,13 +324,12 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     logging.set_verbosity(logging.ERROR)
     from lotto_jax.experiments.evaluate import evaluate
-    from lotto_jax.runs.directory import RunDirectoryError
     from lotto_jax.training.checkpoints import StorageError
 
     try:
         names = ("metrics", "classifier", "features", "samples", "every", "data_dir", "force")
         evaluate(args.workdir, **{name: getattr(args, name) for name in names})
-    except (ValueError, OSError, RunDirectoryError, StorageError) as error:
+    except (ValueError, OSError, StorageError) as error:
         return _fault(error)
     return _report(args)
 

@@ -132,12 +132,12 @@ def preflight(config: ConfigDict, topology: Topology) -> list[Report]:
 def _report(run: Run, topology: Topology) -> Report:
     devices, most = len(topology.devices), max(phase.tickets for phase in run.phases)
     placed = run.place_tickets(run.objective, most)
-    abreast = {phase.tickets: run.place_tickets(run.objective, phase.tickets) for phase in run.phases}
+    places = {phase.tickets: run.place_tickets(run.objective, phase.tickets) for phase in run.phases}
     with progress.bar(iterable=programs.of(run), desc="compiling", unit=" programs", leave=False, position=0) as bar:
         compiled = [_compiled(run, topology, program) for program in bar]
     ticket_steps = sum(phase.work for phase in run.phases)
     # Steps of the run, where the tickets of a phase that find no device of their own wait for their turn.
-    steps = sum(-(-p.tickets // abreast[p.tickets].abreast) * p.work / p.tickets for p in run.phases)
+    steps = sum(-(-p.tickets // places[p.tickets].abreast) * p.work / p.tickets for p in run.phases)
     hours = None if compiled[0].seconds is None else steps * compiled[0].seconds / 3600
     state = jax.eval_shape(run.objective.init, jax.random.key(0))
     return Report(
@@ -149,7 +149,7 @@ def _report(run: Run, topology: Topology) -> Report:
         mesh=dict(placed.mesh.shape),
         parallel=placed.parallel,
         abreast=placed.abreast,
-        idle=sum(p.work * abreast[p.tickets].idle(p.tickets, devices) for p in run.phases) / ticket_steps,
+        idle=sum(p.work * places[p.tickets].idle(p.tickets, devices) for p in run.phases) / ticket_steps,
         steps=run.steps,
         phases=len(run.phases),
         ticket_steps=ticket_steps,

@@ -98,6 +98,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
     preflight = commands.add_parser("preflight", help="what a run needs of devices that need not be here")
     preflight.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
     preflight.add_argument("--topology", required=True, metavar="NAME", help=topologies.NAMES)
+    preflight.add_argument(
+        "--only",
+        default="",
+        metavar="NAMES",
+        help="programs to compile, separated by commas: --only=step is fast and says how long training takes",
+    )
     preflight.add_argument("--json", action="store_true", help="one JSON object a run instead of a table")
     epilog = "--config.FIELD=VALUE sets a field, for instance --config.imp.rounds=5 or --config.seeds='(0, 1)'; "
     epilog += "lotto_jax/config.py explains them all, configs/README.md lists the files."
@@ -315,7 +321,8 @@ def _preflight(args: argparse.Namespace, overrides: list[str]) -> None:
     from lotto_jax.experiments.preflight import as_json, preflight, table
 
     topology = topologies.of(args.topology)
-    for report in preflight(load_config(args.config, overrides), topology):
+    only = args.only.split(",") if args.only else ()
+    for report in preflight(load_config(args.config, overrides), topology, only):
         print(as_json(report) if args.json else table(report))
 
 

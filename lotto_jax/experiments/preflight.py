@@ -5,7 +5,7 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,8 @@ from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.training.preemption import Preemption
 from lotto_jax.training.topologies import Topology
 
+# The compiler's estimate counts these as -1 s each. On a TPU they are bitcasts, which take no time.
+_UNCOUNTED = re.compile(r"custom_call_target=\"(\w+)\"")
 COLLECTIVES = re.compile(r" (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
 
 
@@ -119,21 +121,27 @@ def planned(config: ConfigDict, topology: Topology) -> Iterator[list[Run]]:
         yield runs
 
 
-def preflight(config: ConfigDict, topology: Topology) -> list[Report]:
+def preflight(config: ConfigDict, topology: Topology, only: Collection[str] = ()) -> list[Report]:
     """A report on the run of a configuration; of `table2`, which is two runs, one on each.
 
+    Args:
+      config: of the run.
+      topology: the devices.
+      only: names of programs to compile next to the step, which says how long training takes; empty: all.
+
     Raises:
-      ValueError: as `planned`, or if a program does not fit on the devices.
+      ValueError: as `planned`, or if a program does not fit on the devices or the run has none of a name.
     """
     with planned(config, topology) as runs:
-        return [_report(run, topology) for run in runs]
+        return [_report(run, topology, only) for run in runs]
 
 
-def _report(run: Run, topology: Topology) -> Report:
+def _report(run: Run, topology: Topology, only: Collection[str]) -> Report:
     devices, most = len(topology.devices), max(phase.tickets for phase in run.phases)
     placed = run.place_tickets(run.objective, most)
     places = {phase.tickets: run.place_tickets(run.objective, phase.tickets) for phase in run.phases}
-    with progress.bar(iterable=programs.of(run), desc="compiling", unit=" programs", leave=False, position=0) as bar:
+    chosen = _chosen(programs.of(run), only)
+    with progress.bar(iterable=chosen, desc="compiling", unit=" programs", leave=False, position=0) as bar:
         compiled = [_compiled(run, topology, program) for program in bar]
     ticket_steps = sum(phase.work for phase in run.phases)
     # Steps of the run, where the tickets of a phase that find no device of their own wait for their turn.
@@ -160,6 +168,15 @@ def _report(run: Run, topology: Topology) -> Report:
     )
 
 
+def _chosen(found: list[programs.Program], only: Collection[str]) -> list[programs.Program]:
+    """The step and the programs of these names; all if there are no names."""
+    names = [program.name for program in found]
+    if unknown := set(only) - set(names):
+        there = ", ".join(dict.fromkeys(names))
+        raise ValueError(f"--only names {min(unknown)!r}, but this run has no such program; it has {there}.")
+    return [program for program in found if not only or program.name in {"step", *only}]
+
+
 def _compiled(run: Run, topology: Topology, program: programs.Program) -> Compiled:
     """A program and what its compiler says.
 
@@ -179,7 +196,6 @@ def _compiled(run: Run, topology: Topology, program: programs.Program) -> Compil
         reason = str(error).splitlines()[0].partition("RESOURCE_EXHAUSTED: ")[2].rstrip(".")
         raise ValueError(f"{what} does not fit on {device}: {reason}; {remedy}.") from error
     plan: Any = compiled.memory_analysis()
-    seconds = (compiled.cost_analysis() or {}).get("optimal_seconds", 0.0)
     found = Compiled(
         name,
         tickets,
@@ -188,11 +204,20 @@ def _compiled(run: Run, topology: Topology, program: programs.Program) -> Compil
         plan.output_size_in_bytes - plan.alias_size_in_bytes,
         plan.generated_code_size_in_bytes,
         dict(Counter(COLLECTIVES.findall(compiled.as_text() or ""))),
-        seconds if seconds > 0 else None,
+        estimated_seconds(compiled),
     )
     if 0 < topology.memory < found.memory:
         raise ValueError(f"{what} needs {_mib(found.memory)} MiB of {_mib(topology.memory)} on {device}; {remedy}.")
     return found
+
+
+def estimated_seconds(compiled: jax.stages.Compiled) -> float | None:
+    """What a program takes by the estimate of its compiler; None where it has none, as for loops."""
+    estimate, text = (compiled.cost_analysis() or {}).get("optimal_seconds"), compiled.as_text() or ""
+    uncounted = _UNCOUNTED.findall(text)
+    if not estimate or set(uncounted) - {"ConcatBitcast"} or " while(" in text:
+        return None
+    return estimate + len(uncounted)
 
 
 def as_json(report: Report) -> str:

@@ -1,0 +1,122 @@
+"""What the whole paper costs on TPUs: `python scripts/costs.py [--docs]`.
+
+For every network of Table 1 and the searches of Table 2, `lotto-jax preflight` compiles a step for 1, 8 and 256 chips.
+Needs the compilers (`pip install -c constraints.txt -e ".[pods]"`), no data and no TPU. `--docs` writes the tables into
+docs/costs.md, between the lines `<!-- costs -->` and `<!-- end -->`. Answers are kept in .cache/costs.json, by
+configuration and topology, so that the command can be interrupted.
+"""
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, CACHE = ROOT / "docs" / "costs.md", ROOT / ".cache" / "costs.json"
+sys.path.insert(0, str(ROOT))
+
+from lotto_jax.training import topologies  # noqa: E402  (the repository root must be importable first)
+
+TOPOLOGIES = {1: "v5e:1x1", 8: "v5e:2x4", 256: "v5e:16x16"}
+EXAMPLES = {"mnist": 60_000, "cifar10": 50_000, "celeb_a": 162_770}  # in the training splits
+PEAK_FLOPS = 197e12  # a second, of a v5e in bfloat16, by Google Cloud's documentation
+SLICE = 8  # chips that one network gets where all of them share a pod
+
+
+def asked(source: str, topology: str, answers: dict[str, Any]) -> list[dict[str, Any]]:
+    """What preflight says of a configuration: a report, or two of Table 2."""
+    from lotto_jax.cli import load_config
+    from lotto_jax.experiments.preflight import as_json, preflight
+
+    config = load_config(source, [])
+    config.dataset.train_examples = EXAMPLES[config.dataset.name]
+    config.metrics.names = ()  # they need no training
+    versions = [importlib.metadata.version(name) for name in ("jax", "libtpu")]
+    key = hashlib.sha256(f"{config.to_json()} {topology} {versions}".encode()).hexdigest()[:16]
+    if key not in answers:
+        reports = preflight(config, topologies.of(topology), only=("step",))
+        answers[key] = [json.loads(as_json(report)) for report in reports]
+        CACHE.parent.mkdir(exist_ok=True)
+        CACHE.write_text(json.dumps(answers))
+    return answers[key]
+
+
+def hours(reports: list[dict[str, Any]]) -> float | None:
+    """Of runs one after the other; None if the compiler has no estimate."""
+    own = [report["hours"] for report in reports]
+    return None if None in own else sum(own)
+
+
+def shown(value: float | None) -> str:
+    """Three digits."""
+    return "unknown" if value is None else f"{value:,.3g}"
+
+
+def tables(sources: list[str]) -> str:
+    """The networks, and what all of them take."""
+    answers = json.loads(CACHE.read_text()) if CACHE.exists() else {}
+    lines = [
+        "| configuration | ticket-steps | GFLOP a step | ms a step | of the peak | hours on 1 chip | 8 chips | 256 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    found: dict[int, list[float | None]] = {chips: [] for chips in TOPOLOGIES}
+    for source in sources:
+        reports = {chips: asked(source, topology, answers) for chips, topology in TOPOLOGIES.items()}
+        one = reports[1]
+        steps = sum(report["ticket_steps"] for report in one)
+        seconds, flops = one[0]["programs"][0]["seconds"], one[0]["step_flops"]
+        for chips, own in reports.items():
+            found[chips].append(hours(own))
+        cells = [
+            f"`{Path(source).stem}`",
+            f"{steps:,}",
+            shown(flops / 1e9),
+            shown(seconds and 1e3 * seconds),
+            "unknown" if seconds is None else f"{flops / seconds / PEAK_FLOPS:.0%}",
+            *(shown(found[chips][-1]) for chips in TOPOLOGIES),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+        print(lines[-1], file=sys.stderr, flush=True)
+    sums = {
+        chips: sum(own) if (own := [h for h in hours_ if h is not None]) else None for chips, hours_ in found.items()
+    }
+    longest = max((h for h in found[SLICE] if h is not None), default=None)
+    chip_hours = {chips: None if total is None else chips * total for chips, total in sums.items()}
+    lines += [
+        "",
+        "| the whole paper | hours | chip-hours |",
+        "|---|---|---|",
+        *(
+            f"| {chips} chips, one configuration after the other | {shown(sums[chips])} | {shown(chip_hours[chips])} |"
+            for chips in TOPOLOGIES
+        ),
+        f"| {len(sources)} slices of {SLICE} chips, all at once | {shown(longest)} | {shown(chip_hours[SLICE])} |",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the tables, or write them into the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--docs", action="store_true", help="write the tables into docs/costs.md")
+    args = parser.parse_args()
+    os.environ.update(topologies.environment(TOPOLOGIES[1]))
+    from lotto_jax.experiments import sweep
+
+    text = tables([*sweep.read(ROOT / "configs" / "table1.txt"), "configs/table2_dcgan_cifar10.py"])
+    if args.docs:
+        page = PAGE.read_text()
+        PAGE.write_text(
+            re.sub(r"(<!-- costs -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.S)
+        )
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import re
 import sys
@@ -46,15 +47,14 @@ def asked(source: str, topology: str, answers: dict[str, Any]) -> list[dict[str,
     return answers[key]
 
 
-def hours(reports: list[dict[str, Any]]) -> float | None:
-    """Of runs one after the other; None if the compiler has no estimate."""
-    own = [report["hours"] for report in reports]
-    return None if None in own else sum(own)
+def known(value: float | None) -> float:
+    """An estimate; NaN where the compiler has none."""
+    return math.nan if value is None else value
 
 
-def shown(value: float | None) -> str:
+def shown(value: float) -> str:
     """Three digits."""
-    return "unknown" if value is None else f"{value:,.3g}"
+    return "unknown" if math.isnan(value) else f"{value:,.3g}"
 
 
 def tables(sources: list[str]) -> str:
@@ -64,38 +64,31 @@ def tables(sources: list[str]) -> str:
         "| configuration | ticket-steps | GFLOP a step | ms a step | of the peak | hours on 1 chip | 8 chips | 256 |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    found: dict[int, list[float | None]] = {chips: [] for chips in TOPOLOGIES}
+    hours: dict[int, list[float]] = {chips: [] for chips in TOPOLOGIES}
     for source in sources:
         reports = {chips: asked(source, topology, answers) for chips, topology in TOPOLOGIES.items()}
         one = reports[1]
         steps = sum(report["ticket_steps"] for report in one)
-        seconds, flops = one[0]["programs"][0]["seconds"], one[0]["step_flops"]
+        seconds, flops = known(one[0]["programs"][0]["seconds"]), one[0]["step_flops"]
         for chips, own in reports.items():
-            found[chips].append(hours(own))
+            hours[chips].append(sum(known(report["hours"]) for report in own))
         cells = [
             f"`{Path(source).stem}`",
             f"{steps:,}",
             shown(flops / 1e9),
-            shown(seconds and 1e3 * seconds),
-            "unknown" if seconds is None else f"{flops / seconds / PEAK_FLOPS:.0%}",
-            *(shown(found[chips][-1]) for chips in TOPOLOGIES),
+            shown(1e3 * seconds),
+            f"{shown(100 * flops / seconds / PEAK_FLOPS)} %",
+            *(shown(hours[chips][-1]) for chips in TOPOLOGIES),
         ]
         lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], file=sys.stderr, flush=True)
-    sums = {
-        chips: sum(own) if (own := [h for h in hours_ if h is not None]) else None for chips, hours_ in found.items()
-    }
-    longest = max((h for h in found[SLICE] if h is not None), default=None)
-    chip_hours = {chips: None if total is None else chips * total for chips, total in sums.items()}
+    sums = {chips: sum(own) for chips, own in hours.items()}
     lines += [
         "",
         "| the whole paper | hours | chip-hours |",
         "|---|---|---|",
-        *(
-            f"| {chips} chips, one configuration after the other | {shown(sums[chips])} | {shown(chip_hours[chips])} |"
-            for chips in TOPOLOGIES
-        ),
-        f"| {len(sources)} slices of {SLICE} chips, all at once | {shown(longest)} | {shown(chip_hours[SLICE])} |",
+        *(f"| {n} chips, one after the other | {shown(sums[n])} | {shown(n * sums[n])} |" for n in TOPOLOGIES),
+        f"| {len(sources)} x {SLICE} chips, all at once | {shown(max(hours[SLICE]))} | {shown(SLICE * sums[SLICE])} |",
     ]
     return "\n".join(lines)
 

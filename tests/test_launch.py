@@ -37,11 +37,9 @@ tasks = [
 sys.exit(max(task.wait() for task in tasks))
 """
 # What a process learns of the others from its surroundings.
-PROBE = """
-import os, jax
-jax.distributed.initialize()
-os.write(1, f"process {jax.process_index()} of {jax.process_count()}\\n".encode())  # in one piece
-"""
+TELLING = 'os.write(1, f"process {jax.process_index()} of {jax.process_count()}\\n".encode())  # in one piece\n'
+PROBE = f"import os, jax\njax.distributed.initialize()\n{TELLING}"
+RUN = f"import os, jax\nfrom lotto_jax.cli import main\ntry:\n    main()\nfinally:\n    {TELLING}"
 NOTING = "import os, sys; open(os.environ['NOTES'], 'a').write(' '.join(sys.argv) + '\\n')\n"
 
 
@@ -73,13 +71,13 @@ def test_slurm_starts_a_process_a_gpu_and_jax_finds_them(launch):
     assert sorted(done.stdout.splitlines()) == ["process 0 of 2", "process 1 of 2"]
 
 
-def test_slurm_runs_a_configuration(launch, tmp_path):
+def test_slurm_runs_a_configuration_in_two_processes(launch, tmp_path):
     fields = ["--config=tests/experiments/interrupted_config.py", "--config.imp.rounds=0", "--config.train.epochs=1"]
-    command = ["sbatch", "--ntasks-per-node=1", "scripts/launch/slurm.sh", *fields, f"--workdir={tmp_path / 'run'}"]
-    real = "from lotto_jax.cli import main; main()"
-    done = launch(command, {"sbatch": SBATCH, "srun": SRUN, "lotto-jax": real})
+    command = ["sbatch", "--ntasks-per-node=2", "scripts/launch/slurm.sh", *fields, f"--workdir={tmp_path / 'run'}"]
+    done = launch(command, {"sbatch": SBATCH, "srun": SRUN, "lotto-jax": RUN})
     assert done.returncode == 0, done.stderr
     assert {row.arm for row in read_results(tmp_path / "run")} == {"dense"}
+    assert {f"process {number} of 2" for number in (0, 1)} <= set(done.stdout.splitlines())
 
 
 @pytest.mark.parametrize(("status", "noted"), [(143, 1), (1, 0), (0, 0)])

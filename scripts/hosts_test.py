@@ -14,14 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lotto_jax.runs import results  # noqa: E402  (the repository root must be importable first)
+from scripts.faults import bench  # noqa: E402
+from scripts.faults.config import EXPERIMENTS  # noqa: E402
 
+TIMEOUT = "--config.distributed.timeout=15"
 SEARCH = (
     "--config=configs/quickstart.py",
     "--config.imp.rounds=1",
@@ -30,7 +33,7 @@ SEARCH = (
     "--config.checkpoint.every_seconds=0",
     "--config.evaluation.images=2",
     "--config.log_every=1",
-    "--config.distributed.timeout=15",
+    TIMEOUT,
 )
 SEEDS = {count: f"--config.seeds={tuple(range(count))}" for count in (2, 4, 8)}
 SECONDS = 3600  # that a run may take, on a busy machine
@@ -40,7 +43,15 @@ Found = Iterator[tuple[str, bool, str]]  # what was looked at, whether it is as 
 class Launch:
     """The processes of one run; `path` is its directory."""
 
-    def __init__(self, path: Path, processes: int, devices: int, *options: str, started: int = 0):
+    def __init__(
+        self,
+        path: Path,
+        processes: int,
+        devices: int,
+        *options: str,
+        search: Sequence[str] = SEARCH,
+        started: int = 0,
+    ):
         """Start so many processes with so many devices each, or only the first `started` of them."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -57,7 +68,7 @@ class Launch:
         self._processes = []
         for number, log in enumerate(self._logs):
             command = [sys.executable, "-c", "from lotto_jax.cli import main; main()", "run", f"--workdir={path}"]
-            command += [*SEARCH, *options]
+            command += [*search, *options]
             if processes > 1:
                 fields = {"coordinator": coordinator, "processes": processes, "process": number}
                 command += [f"--config.distributed.{name}={value}" for name, value in fields.items()]
@@ -139,6 +150,21 @@ def same(root: Path) -> Found:
             yield f"{name}: {n} processes, {4 // n} devices each", found[n] == found[1], "results and masks of 1x4"
 
 
+def experiments(root: Path) -> Found:
+    """Early birds, Table 2, and a search whose kept states a metric measures, as one and as two processes."""
+    for name in EXPERIMENTS:
+        search = f"--config=scripts/faults/config.py:{name}", "--config.seeds=(0, 1)", TIMEOUT
+        found = {}
+        for n in (1, 2):
+            launch = Launch(root / f"{name}-{n}", n, 2 // n, search=search)
+            statuses = launch.statuses()
+            if any(statuses):
+                raise RuntimeError(f"{name} in {n} processes ended with {statuses}:\n{launch.text(0)}")
+            found[n] = bench.outcome(launch.path)
+        wrong = bench.difference(found[1], found[2])
+        yield f"{name}: 2 processes", not wrong, wrong or "results, curves, masks and images of 1x2"
+
+
 def sigkill(root: Path) -> Found:
     """SIGKILL of one process; the rest of the run by another number of processes."""
     expected = finished(root / "undisturbed", 1, 4, SEEDS[4])
@@ -198,7 +224,9 @@ def refused(root: Path) -> Found:
     yield "a second run in the directory", good, f"{statuses}: {' '.join(said)}"
 
 
-CHECKS: dict[str, Callable[[Path], Found]] = {f.__name__: f for f in (same, sigkill, sigstop, sigterm, refused)}
+CHECKS: dict[str, Callable[[Path], Found]] = {
+    f.__name__: f for f in (same, experiments, sigkill, sigstop, sigterm, refused)
+}
 
 
 def main() -> None:

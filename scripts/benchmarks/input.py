@@ -29,7 +29,7 @@ from scripts.benchmarks.common import ROOT, Row, interleaved
 EXAMPLES, STORED, SHAPE, BATCH = 1_281_167, 16_384, (64, 64, 3), 64
 HOSTS, DEVICES, SECONDS = 4, 8, 40.0
 PEER_BATCHES = 64  # a timed call of the comparison
-# The least that a step of DCGAN at 32x32 in bfloat16 takes on one TPU v5e, as we read its compiler (docs/input.md).
+# Of a step of DCGAN at 32x32 in bfloat16 on one TPU v5e, by `lotto-jax preflight` (docs/input.md).
 STEP_SECONDS = 2.0e-3
 CONSUMED = DEVICES * BATCH / STEP_SECONDS  # images/s of a host whose eight chips have tickets of different seeds
 

@@ -1,12 +1,13 @@
 """`lotto-jax preflight` on devices that are here: its numbers against those counted by hand, and refusals."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from lotto_jax import cli
-from lotto_jax.experiments.preflight import as_json, preflight, table
+from lotto_jax.experiments.preflight import as_json, estimated_seconds, preflight, table
 from lotto_jax.training import topologies
 from tests import tiny
 
@@ -57,6 +58,30 @@ def test_the_report_is_a_table_and_an_object(report):
     lines = table(report).splitlines()
     assert "3 phases, 22 steps a ticket" in table(report)
     assert sum(line.startswith("| train ") for line in lines) == 2
+
+
+def test_chosen_programs_are_compiled_with_the_step(three_devices):
+    (found,) = preflight(tiny.config(), three_devices, only=("prune",))
+    assert [program.name for program in found.programs] == ["step", "prune"]
+    with pytest.raises(ValueError, match="--only names 'sleep', but this run has no such program; it has step, train,"):
+        preflight(tiny.config(), three_devices, only=("sleep",))
+
+
+@pytest.mark.parametrize(
+    ("estimate", "calls", "rest", "seconds"),
+    [
+        ({"optimal_seconds": 0.25}, [], "", 0.25),
+        ({"optimal_seconds": -1.75}, ["ConcatBitcast", "ConcatBitcast"], "", 0.25),
+        ({"optimal_seconds": -1.75}, ["ConcatBitcast", "TopK"], "", None),
+        ({"optimal_seconds": 0.25}, [], "%w = s32[] while(%x), body=%b", None),
+        ({}, [], "", None),
+        (None, [], "", None),
+    ],
+)
+def test_bitcasts_take_no_time_and_other_things_without_an_estimate_leave_none(estimate, calls, rest, seconds):
+    lines = [f'%c = f32[2] custom-call(%a), custom_call_target="{name}"' for name in calls]
+    compiled = SimpleNamespace(cost_analysis=lambda: estimate, as_text=lambda: "\n".join([*lines, rest]))
+    assert estimated_seconds(compiled) == seconds
 
 
 def test_what_does_not_fit_is_refused_with_the_field_to_change(three_devices):

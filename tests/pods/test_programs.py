@@ -4,6 +4,7 @@ import re
 
 import jax
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 from lotto_jax import pruning
 from lotto_jax.cli import load_config
@@ -84,3 +85,22 @@ def test_a_second_ticket_on_a_device_takes_its_state_and_mask(topology):
     kernels = sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim > 1)
     ticket = 3 * 4 * sum(leaf.size for leaf in jax.tree.leaves(params)) + kernels  # with Adam's moments
     assert ticket <= taken[16] - taken[8] <= 1.2 * ticket  # rows of a TPU's memory are filled up
+
+
+@pytest.mark.parametrize(("name", "parallel"), [("linear_ae_mnist", "vmap"), ("conv_ae_cifar10", "sharded")])
+def test_auto_shares_a_tpu_among_tickets_as_costs_least(name, parallel, topology):
+    """By the compiler's estimate of a step of four tickets in the same operations, and of four steps of one."""
+    if topology.platform != "tpu":
+        pytest.skip("compilers of GPUs have no estimates")
+    took = {}
+    with preflight.planned(config_of(name, 8), topology) as (run,):
+        assert run.placement.parallel == parallel
+        one = SingleDeviceSharding(topology.devices[0])
+        state = jax.eval_shape(run.objective.init, jax.random.key(0))
+        inputs = state, jax.eval_shape(pruning.ones, state.params), run.feed.batch, state.key
+        for tickets in (1, 4):
+            shape = lambda x, n=tickets: jax.ShapeDtypeStruct((n, *x.shape), x.dtype, sharding=one)  # noqa: E731
+            stacked = jax.tree.map(shape, inputs)
+            step = jax.jit(jax.vmap(lambda *one: run.objective.step(*one)))
+            took[tickets] = preflight.estimated_seconds(step.lower(*stacked).compile())
+    assert (took[4] < 4 * took[1]) == (parallel == "vmap")

@@ -57,8 +57,8 @@ def initialize(coordinator: str, processes: int, process: int, timeout: float) -
     # Our own limits are to come first: they end in a sentence, JAX's limits in an abort.
     arguments["initialization_timeout"] = arguments["heartbeat_timeout_seconds"] = int(timeout + 60)
     message = (
-        f"The other processes of the run did not come within {timeout:g} s; start all of them, with the same "
-        "config.distributed.coordinator, or raise config.distributed.timeout."
+        f"Not all processes of the run came within {timeout:g} s; those that came say this, so the one that does not "
+        "is missing. Start all with the same config.distributed.coordinator, or raise config.distributed.timeout."
     )
     patience = threading.Timer(timeout, _end, [message])
     patience.daemon = True

@@ -96,6 +96,8 @@ class Run:
         self.rounds = kept.store(directory.path)
         self.snapshots = checkpoints.Store(directory.path / kept.CHECKPOINTS / kept.SNAPSHOTS)
         self.phases: Sequence[Phase] = experiment.phases(self)
+        for count in {phase.tickets for phase in self.phases}:
+            self.place_tickets(objective, count)  # what finds no place is refused before anything trains
 
     # What phases are made of.
 

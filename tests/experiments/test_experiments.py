@@ -13,6 +13,7 @@ from lotto_jax.experiments.run import run
 from lotto_jax.runs import curves
 from lotto_jax.runs import directory as directories
 from lotto_jax.runs.results import read as read_results
+from lotto_jax.training import placement
 from lotto_jax.training.preemption import Preempted, Preemption
 from tests import tiny
 
@@ -128,6 +129,20 @@ def test_what_makes_no_sense_is_one_sentence(tmp_path, fields, message):
     with pytest.raises(ValueError, match=message) as error:
         run(tiny.config(**fields), tmp_path / "run")
     assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_a_phase_that_finds_no_place_is_refused_before_any_trains(tmp_path, monkeypatch):
+    choose = placement.choose
+
+    def picky(wanted, objective, tickets, *rest):
+        if tickets == 4:  # of the rounds
+            raise ValueError("no place for 4")
+        return choose(wanted, objective, tickets, *rest)
+
+    monkeypatch.setattr(placement, "choose", picky)
+    with pytest.raises(ValueError, match="no place for 4"):
+        run(tiny.config(), tmp_path)
+    assert not curves.read(tmp_path)
 
 
 def test_the_dataset_is_uploaded_once_whatever_the_number_of_phases(tmp_path, monkeypatch):

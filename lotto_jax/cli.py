@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         action="append",
         default=[],
         metavar="FILE[:VARIANT]",
-        help="a file of configs/, or your own; give several for a sweep, each of which runs in WORKDIR/NAME",
+        help="a file of configs/ or its bare name, or your own; several are a sweep, each runs in WORKDIR/NAME",
     )
     run.add_argument("--sweep", type=Path, metavar="FILE", help="a file that lists configurations, one a line")
     run.add_argument("--workdir", required=True, type=Path, help="directory of the run or the sweep, made if missing")
@@ -93,10 +93,12 @@ def main(argv: list[str] | None = None) -> NoReturn:
         metavar="N",
         help="of a sweep: devices that each configuration gets; default: as many as it has tickets, at most all",
     )
+    which: dict[str, Any] = {"required": True, "metavar": "FILE[:VARIANT]"}
+    which["help"] = "a file of configs/ or its bare name, or your own"
     describe = commands.add_parser("describe", help="sizes of the networks of a configuration")
-    describe.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
+    describe.add_argument("--config", **which)
     preflight = commands.add_parser("preflight", help="what a run needs of devices that need not be here")
-    preflight.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a file of configs/, or your own")
+    preflight.add_argument("--config", **which)
     preflight.add_argument("--topology", required=True, metavar="NAME", help=topologies.NAMES)
     preflight.add_argument(
         "--only",
@@ -156,7 +158,8 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
 
     from lotto_jax.config import flatten
 
-    file, _, variant = path.partition(":")
+    given, _, variant = path.partition(":")
+    file = _config_file(given)
     # config_flags reports a field that does not exist by its last name only, so the fields are looked at first.
     fields = flatten(_get_config(file, variant).to_dict())
     for override in overrides:
@@ -164,8 +167,9 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
         if field not in fields:
             close = difflib.get_close_matches(field, fields, n=1)
             hint = f"did you mean config.{close[0]}?" if close else HINT
-            raise ValueError(f"config.{field} is not a field of {file}; {hint}")
-    values, arguments = flags.FlagValues(), ["lotto-jax", f"--config={path}", *overrides]
+            raise ValueError(f"config.{field} is not a field of {given}; {hint}")
+    chosen = f"{file}:{variant}" if variant else file
+    values, arguments = flags.FlagValues(), ["lotto-jax", f"--config={chosen}", *overrides]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
         values(arguments)
@@ -174,10 +178,26 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
     return values.config
 
 
+def _config_file(name: str) -> str:
+    """The file of a configuration: as it is given, or by its bare name one of the project's own, in a checkout or not.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    if Path(name).is_file():
+        return name
+    package = Path(__file__).parent
+    installed = package / "_configs" / "configs"
+    own = (installed if installed.is_dir() else package.parent / "configs").glob("*.py")
+    names = {p.stem: str(p) for p in own if "\ndef get_config(" in p.read_text()}
+    if name in names:
+        return names[name]
+    close = difflib.get_close_matches(Path(name).stem, names, n=1) or sorted(names)
+    raise ValueError(f"There is no configuration file {name!r}; the project has its own: {', '.join(close)}.")
+
+
 def _get_config(file: str, variant: str) -> "ConfigDict":
     """What `get_config` of a file returns. Its directory, the one above and the current one can be imported from."""
-    if not Path(file).is_file():
-        raise ValueError(f"There is no configuration file {file!r}; the project has its own in configs/.")
     place = Path(file).resolve().parent
     sys.path[:0] = [p for p in dict.fromkeys((os.getcwd(), str(place), str(place.parent))) if p not in sys.path]
     try:

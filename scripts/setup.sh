@@ -1,7 +1,7 @@
 # Sourced by the other scripts: make a virtual environment once, from the pinned constraints.
 
 # ensure_venv DIR [EXTRAS]: create DIR and install this project with EXTRAS, unless that was already done there
-# from the same pyproject.toml and constraints.txt (with any extras, if none are asked for).
+# from the same pyproject.toml and constraints.txt. Without EXTRAS: those of runs, or any others that are there.
 ensure_venv() {
   local dir=$1 extras=${2:-} python=${PYTHON:-python3} stamp
   if [ ! -x "$dir/bin/python" ]; then
@@ -11,9 +11,9 @@ ensure_venv() {
   fi
   stamp=$(cat pyproject.toml constraints.txt | cksum)
   if ! grep -qsxF "$stamp" "$dir"/.installed-${extras:-*}; then
-    echo "Installing lotto_jax${extras:+[$extras]} into $dir (once; some minutes)"
+    echo "Installing lotto_jax[${extras:-run}] into $dir (once; some minutes)"
     "$dir/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --constraint constraints.txt --editable ".${extras:+[$extras]}"
-    echo "$stamp" > "$dir/.installed-${extras:-base}"
+      --constraint constraints.txt --editable ".[${extras:-run}]"
+    echo "$stamp" > "$dir/.installed-${extras:-run}"
   fi
 }

@@ -45,7 +45,15 @@ def test_a_configuration_file_is_complete_and_valid(path, variant):
 def test_the_sweep_of_table_1_lists_all_its_networks():
     listed = sweep.read(FILES[0].parent / "table1.txt")
     others = {"quickstart", "table2_dcgan_cifar10", *(path.stem for path in FILES if path.stem.startswith("resnet18"))}
-    assert sorted(listed) == sorted(f"configs/{path.name}" for path in FILES if path.stem not in others)
+    assert sorted(listed) == sorted(path.stem for path in FILES if path.stem not in others)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+def test_a_bare_name_is_one_of_the_projects_own_wherever_one_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("dcgan_cifar10:cpu", []) == load_config(f"{FILES[0].parent / 'dcgan_cifar10.py'}:cpu", [])
+    with pytest.raises(ValueError, match=r"no configuration file 'dcgan_cifar100'; the project has its own: dcgan_ci"):
+        load_config("dcgan_cifar100", [])
 
 
 def test_an_unknown_variant_is_named():

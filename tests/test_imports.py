@@ -19,6 +19,7 @@ LAYERS = [
     {"experiments"},
     {"cli_metrics", "cli_tickets"},
     {"cli"},
+    {"__main__"},
 ]
 ALLOWED = {layer: BOTTOM.union(*LAYERS[:i]) for i, group in enumerate(LAYERS) for layer in group}
 ALLOWED |= {layer: set() for layer in BOTTOM}

@@ -15,7 +15,7 @@ LAYERS = [
     {"training"},
     {"metrics"},
     {"runs"},
-    {"reports", "tickets"},
+    {"reports", "tickets", "export"},
     {"experiments"},
     {"cli_metrics", "cli_tickets"},
     {"cli"},

@@ -1,0 +1,121 @@
+"""Trained networks for other programs: as a file that JAX alone runs and a file of weights, or in PyTorch's layouts.
+
+A compacted network (`pruning.compact`) is exported as the small dense network that it is; a masked one as it stands,
+with its zeros.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import export
+from jaxtyping import Array, PyTree
+from safetensors.numpy import save as pack
+
+from lotto_jax.models import layers, platforms
+from lotto_jax.pruning.masks import path_name
+from lotto_jax.runs.files import write_atomically
+
+PROGRAM, WEIGHTS = "network.jax", "weights.safetensors"
+_BACKENDS = {"cuda": "gpu", "rocm": "gpu"}  # other names are those of `jax.Device.platform`
+_NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+def named(tree: PyTree) -> dict[str, Array]:
+    """The arrays of a tree by the names of their paths: `{"params/dense/kernel": ...}`.
+
+    Raises:
+      ValueError: if two paths have the same name.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    found = {path_name(path): leaf for path, leaf in leaves}
+    if len(found) < len(leaves):
+        names = [path_name(path) for path, _ in leaves]
+        raise ValueError(f"Two leaves are called {max(names, key=names.count)!r}; rename one of them.")
+    return found
+
+
+def save(
+    directory: str | Path,
+    function: Callable[..., PyTree],
+    variables: PyTree,
+    *inputs: PyTree,
+    on: Sequence[str] = ("cpu",),
+) -> None:
+    """Write a network as `network.jax`, a program of `jax.export`, and `weights.safetensors`.
+
+    The program takes the weights as a dict `{name: array}` (see `named`), as safetensors has them, and then the inputs.
+    docs/export.md shows how a program without this package runs it.
+
+    Args:
+      directory: made if missing.
+      function: `(variables, *inputs)` to a pytree of arrays: `functools.partial(model.apply, train=False)`, say, or
+        `models.compacted.following` of that for a compacted Flax module.
+      variables: pytree of arrays.
+      *inputs: pytrees of arrays or `jax.ShapeDtypeStruct`, whose axes may be symbolic (`jax.export.symbolic_shape`).
+      on: the platforms that the program is for: "cpu", "cuda", "tpu". Several make a program that is not in the form
+        that is fastest on a CPU.
+
+    Raises:
+      ValueError: if two leaves of `variables` have the same name.
+      OSError: if the files cannot be written.
+    """
+    weights, structure = named(variables), jax.tree.structure(variables)
+    names = list(weights)
+
+    def program(weights: dict[str, Array], *inputs: PyTree) -> PyTree:
+        if len(on) > 1:
+            with layers.plain_lowering():
+                return run(weights, *inputs)
+        with platforms.compiling_for(_BACKENDS.get(on[0], on[0])):
+            return run(weights, *inputs)
+
+    def run(weights: dict[str, Array], *inputs: PyTree) -> PyTree:
+        return function(jax.tree.unflatten(structure, [weights[name] for name in names]), *inputs)
+
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in weights.items()}
+    exported = export.export(jax.jit(program), platforms=on)(shapes, *inputs)
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / PROGRAM, bytes(exported.serialize()))
+    write_atomically(directory / WEIGHTS, pack({name: np.ascontiguousarray(x) for name, x in weights.items()}))
+
+
+def torch_state_dict(
+    variables: PyTree, transposed: Callable[[str], bool] = lambda name: False
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Flax variables as PyTorch's `state_dict` of a network whose modules have the same names, in NumPy.
+
+    Kernels [in, out] of dense layers become [out, in]; [height, width, in, out] of convolutions become
+    [out, in, height, width], and of transposed ones, which PyTorch mirrors, [in, out, height, width]. Batch statistics
+    become buffers.
+
+    Args:
+      variables: of a Flax module, `{"params": ..., "batch_stats": ...}`; nested dicts of arrays.
+      transposed: `"decoder/conv_8"` (the path of a layer) to whether it is a transposed convolution.
+
+    Raises:
+      ValueError: if a kernel has neither two nor four dimensions: names it.
+    """
+    found = {}
+    for name, value in named(variables).items():
+        _, *scopes, kind = name.split("/")
+        array = np.asarray(value)
+        if kind == "kernel":
+            array = _torch_kernel("/".join(scopes), array, transposed)
+        elif kind == "mean":
+            found[".".join([*scopes, "num_batches_tracked"])] = np.asarray(0)
+        found[".".join([*scopes, _NAMES.get(kind, kind)])] = np.ascontiguousarray(array)
+    return found
+
+
+def _torch_kernel(layer: str, kernel: np.ndarray, transposed: Callable[[str], bool]) -> np.ndarray:
+    if kernel.ndim == 2:
+        return kernel.T
+    if kernel.ndim != 4:
+        raise ValueError(f"The kernel of {layer!r} has {kernel.ndim} dimensions; PyTorch's form is known for 2 and 4.")
+    if transposed(layer):
+        return kernel[::-1, ::-1].transpose(2, 3, 0, 1)
+    return kernel.transpose(3, 2, 0, 1)

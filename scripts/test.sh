@@ -3,6 +3,7 @@
 #   scripts/test.sh [PYTEST ARGS]            the suite
 #   scripts/test.sh --parity [PYTEST ARGS]   comparisons with PyTorch peers, in .venv-parity
 #   scripts/test.sh --pods [PYTEST ARGS]     programs compiled for TPUs and GPUs that are not here, in .venv-pods
+#   scripts/test.sh --docs                   the documentation site, built strictly into site/, in .venv-docs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
@@ -19,6 +20,10 @@ if [ "${1:-}" = --pods ]; then
   shift
   ensure_venv .venv-pods dev,pods
   exec .venv-pods/bin/python -m pytest -n 2 tests/pods "$@"
+fi
+if [ "${1:-}" = --docs ]; then
+  ensure_venv .venv-docs docs
+  NO_MKDOCS_2_WARNING=1 exec .venv-docs/bin/mkdocs build --strict
 fi
 ensure_venv .venv dev
 .venv/bin/ruff check .

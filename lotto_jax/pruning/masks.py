@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 Params: TypeAlias = PyTree[Float[Array, "..."]]
+"""Weights of a network: any pytree of float arrays."""
 Mask: TypeAlias = PyTree[Bool[Array, "..."]]
+"""The structure of params: a boolean array of a leaf's shape, False where pruned; a scalar True where none can be."""
 Path = tuple  # of jax.tree_util key entries
 Prunable = Callable[[Path, Array], bool]
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from lotto_jax.pruning.masks import Params
 
 Scores: TypeAlias = PyTree[Float[Array, "..."]]
+"""The structure of params: how much each weight is worth keeping, higher is more."""
 
 
 def magnitude(params: Params) -> Scores:

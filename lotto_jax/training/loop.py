@@ -141,7 +141,8 @@ def train(
       mask: leaves [tickets, ...].
       data: all n training examples; or, with the same result bit for bit, the batches of the steps from `start` to
         `stop` at least.
-      start, stop: int32 scalars, `stop - start <= length`.
+      start: int32 scalar, the first step.
+      stop: int32 scalar, the step to stop before; `stop - start <= length`.
       batch_size: examples a step and ticket; an epoch is `n // batch_size` steps, shuffled anew for every ticket.
       length: most steps a call can make.
       mesh: axes `ticket` and `data`.

@@ -20,6 +20,7 @@ CONFIG = ROOT / "scripts" / "faults" / "config.py"
 # Everything that must not depend on faults, in any order. Rows of seconds are left out: they are measurements.
 OUTCOME = ("results.csv", "metrics.json", "metrics.jsonl", "images.safetensors", "channel_masks.safetensors")
 LIMIT = 900.0  # seconds that a command may take
+MAPS = 20_000  # of the 65,530 memory maps that Linux allows a process; a compiled program holds some
 
 
 class Verdict(NamedTuple):
@@ -147,7 +148,13 @@ def arguments(experiment: str, workdir: Path) -> list[str]:
 
 def here(experiment: str, workdir: Path) -> Done:
     """The command in this process, which has compiled its programs already."""
+    import jax
+
     from lotto_jax import cli
+
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > MAPS:
+        jax.clear_caches()
 
     output = io.StringIO()
     numbers = (signal.SIGTERM, signal.SIGINT)

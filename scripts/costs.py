@@ -17,6 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, CACHE = ROOT / "docs" / "costs.md", ROOT / ".cache" / "costs.json"
 sys.path.insert(0, str(ROOT))
@@ -77,18 +79,21 @@ def tables(sources: list[str]) -> str:
             f"{steps:,}",
             shown(flops / 1e9),
             shown(1e3 * seconds),
-            f"{shown(100 * flops / seconds / PEAK_FLOPS)} %",
+            "unknown" if math.isnan(seconds) else f"{flops / seconds / PEAK_FLOPS:.1%}",
             *(shown(hours[chips][-1]) for chips in TOPOLOGIES),
         ]
         lines.append(f"| {' | '.join(cells)} |")
         print(lines[-1], file=sys.stderr, flush=True)
-    sums = {chips: sum(own) for chips, own in hours.items()}
+    sums = {chips: float(np.nansum(own)) for chips, own in hours.items()}
+    longest = float(np.nanmax(hours[SLICE]))
+    unknown = [f"`{Path(s).stem}`" for s, h in zip(sources, hours[SLICE], strict=True) if math.isnan(h)]
+    without = f" without {', '.join(unknown)}" if unknown else ""
     lines += [
         "",
-        "| the whole paper | hours | chip-hours |",
+        f"| the whole paper{without} | hours | chip-hours |",
         "|---|---|---|",
         *(f"| {n} chips, one after the other | {shown(sums[n])} | {shown(n * sums[n])} |" for n in TOPOLOGIES),
-        f"| {len(sources)} x {SLICE} chips, all at once | {shown(max(hours[SLICE]))} | {shown(SLICE * sums[SLICE])} |",
+        f"| {len(sources)} x {SLICE} chips, all at once | {shown(longest)} | {shown(SLICE * sums[SLICE])} |",
     ]
     return "\n".join(lines)
 

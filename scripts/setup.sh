@@ -1,4 +1,4 @@
-# Sourced by the other scripts: make a virtual environment once, from the pinned constraints.
+# Sourced by the other scripts: make a virtual environment once, from the pinned constraints (or $CONSTRAINTS).
 
 # ensure_venv DIR [EXTRAS]: create DIR and install this project with EXTRAS, unless that was already done there
 # from the same pyproject.toml and constraints.txt. Without EXTRAS: those of runs, or any others that are there.
@@ -13,7 +13,7 @@ ensure_venv() {
   if ! grep -qsxF "$stamp" "$dir"/.installed-${extras:-*}; then
     echo "Installing lotto_jax[${extras:-run}] into $dir (once; some minutes)"
     "$dir/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --constraint constraints.txt --editable ".[${extras:-run}]"
+      --constraint "${CONSTRAINTS:-constraints.txt}" --editable ".[${extras:-run}]"
     echo "$stamp" > "$dir/.installed-${extras:-run}"
   fi
 }

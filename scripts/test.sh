@@ -3,6 +3,7 @@
 #   scripts/test.sh [PYTEST ARGS]            the suite
 #   scripts/test.sh --parity [PYTEST ARGS]   comparisons with PyTorch peers, in .venv-parity
 #   scripts/test.sh --pods [PYTEST ARGS]     programs compiled for TPUs and GPUs that are not here, in .venv-pods
+#   scripts/test.sh --newest [PYTEST ARGS]   the suite with the newest versions of all packages, in .venv-newest
 #   scripts/test.sh --docs                   the documentation site, built strictly into site/, in .venv-docs
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,11 +26,18 @@ if [ "${1:-}" = --docs ]; then
   ensure_venv .venv-docs docs
   NO_MKDOCS_2_WARNING=1 exec .venv-docs/bin/mkdocs build --strict
 fi
-ensure_venv .venv dev
-.venv/bin/ruff check .
-.venv/bin/ruff format --check .
-.venv/bin/mypy
+venv=.venv
+if [ "${1:-}" = --newest ]; then
+  shift
+  venv=.venv-newest
+  CONSTRAINTS=/dev/null ensure_venv "$venv" dev
+else
+  ensure_venv "$venv" dev
+  .venv/bin/ruff check .
+  .venv/bin/ruff format --check .
+  .venv/bin/mypy
+fi
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 # In the order of the files: the long modules come first, so that neither core waits for the other at the end.
-exec .venv/bin/python -m pytest -n 2 --dist=loadscope --no-loadscope-reorder --max-worker-restart=0 \
+exec "$venv/bin/python" -m pytest -n 2 --dist=loadscope --no-loadscope-reorder --max-worker-restart=0 \
   --ignore=tests/parity --ignore=tests/pods "$@"

@@ -4,7 +4,7 @@
 #   scripts/test.sh --parity [PYTEST ARGS]   comparisons with PyTorch peers, in .venv-parity
 #   scripts/test.sh --pods [PYTEST ARGS]     programs compiled for TPUs and GPUs that are not here, in .venv-pods
 #   scripts/test.sh --newest [PYTEST ARGS]   the suite with the newest versions of all packages, in .venv-newest
-#   scripts/test.sh --docs                   the documentation site, built strictly into site/, in .venv-docs
+#   scripts/test.sh --docs                   the site, built strictly into site/, and its examples, in .venv-docs
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh
@@ -24,7 +24,8 @@ if [ "${1:-}" = --pods ]; then
 fi
 if [ "${1:-}" = --docs ]; then
   ensure_venv .venv-docs docs
-  NO_MKDOCS_2_WARNING=1 exec .venv-docs/bin/mkdocs build --strict
+  NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+  exec .venv-docs/bin/python -m pytest tests/docs
 fi
 venv=.venv
 if [ "${1:-}" = --newest ]; then
@@ -40,4 +41,4 @@ fi
 export XLA_FLAGS="${XLA_FLAGS:-} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 # In the order of the files: the long modules come first, so that neither core waits for the other at the end.
 exec "$venv/bin/python" -m pytest -n 2 --dist=loadscope --no-loadscope-reorder --max-worker-restart=0 \
-  --ignore=tests/parity --ignore=tests/pods "$@"
+  --ignore=tests/parity --ignore=tests/pods --ignore=tests/docs "$@"

@@ -116,7 +116,7 @@ def analyse(
       *inputs: further arguments; all their axes are fixed.
       zeros: `{(leaf name, axis): flags}`: which slices along an axis are zero.
       resized: see `propagation.Walk`.
-      pin_outputs: whether the outputs of `fn` keep their sizes.
+      pin_outputs: whether outputs of `fn`, and params that it does not read, keep their sizes.
     """
     closed = jax.make_jaxpr(lambda *args: fn(*args))(params, *inputs)  # a function of its own is traced anew
     walk, ids, arguments = propagation.Walk(rules.RULES, resized), {}, []
@@ -139,6 +139,8 @@ def analyse(
         varying = [i for i in range(roots.ndim) if (roots != roots.take([0], axis=i)).any()]
         if len(varying) > 1:
             walk.classes.pin(split, f"split into several axes in {why}")
+    if not pin_outputs:
+        return Analysis(ids, walk.classes, walk.uses, closed, walk.called[0], results)
     read = {v for eqn in closed.jaxpr.eqns for v in eqn.invars if not isinstance(v, core.Literal)}
     read |= {v for v in closed.jaxpr.outvars if not isinstance(v, core.Literal)}
     for (path, _), var in zip(leaves, closed.jaxpr.invars, strict=False):

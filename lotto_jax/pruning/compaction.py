@@ -75,14 +75,15 @@ class Compacted(NamedTuple):
         divides by, the scale of attention. Shapes follow from the channels that are left: of reshapes, of norm groups
         and heads, of a convolution's groups. So it needs neither a module of other widths nor a function that reads its
         widths off its params. It may be jitted, differentiated and given inputs of any shape that `fn` takes. Custom
-        derivatives and rematerialization within `fn` are lost: it is differentiated as it is written.
+        derivatives and rematerialization within `fn` are lost: it is differentiated as it is written. Traced arrays are
+        arguments of `fn`; it must not close over them.
 
         Args:
           fn: a function of variables first: the one that was compacted, or another one of the same network, as a loss
             with gradients to take.
 
         Raises:
-          ValueError: when it is called, if `fn` needs channels that were removed, naming the operation.
+          ValueError: when it is called, if `fn` needs channels that were removed, or ties them to others, naming them.
 
         >>> mask = channel_mask(batch_norm_scales(variables["params"]), 0.5)
         >>> small = compact(model.apply, variables, mask, images)
@@ -104,6 +105,12 @@ class Compacted(NamedTuple):
                     )
                 gone.update(roots.tolist())
             sizes = resizing.Sizes(lambda ids: np.isin(found.classes.find(ids), list(gone)))
+            for (name, axis), ids in found.ids.items():
+                if (entries := int((~sizes.is_removed(ids)).sum())) != len(self.kept.get((name, axis), ids)):
+                    raise ValueError(
+                        f"This function ties channels of axis {axis} of {name!r} that were removed to others that are "
+                        f"left: it would keep {entries} of {len(ids)}; compact it with this function and a group mask."
+                    )
             arguments = jax.tree.leaves((variables, inputs))
             outputs = resizing.evaluate(found.jaxpr.jaxpr, found.jaxpr.consts, found.record, sizes, arguments)
             outputs = [resizing.full(x, value) for x, value in zip(outputs, found.results, strict=True)]

@@ -238,6 +238,21 @@ def _along_fixed_axes(e: Equation) -> Sequence[Array]:
     return e.bind([x, *e.ins[1:]], **changes)
 
 
+@_step("tile")
+def _tile(e: Equation) -> Sequence[Array]:
+    tiled = [a for a, n in enumerate(e.eqn.params["reps"]) if n != 1]
+    return e.bind([e.full(0, tiled)])
+
+
+@_step("dynamic_update_slice")
+def _dynamic_update_slice(e: Equation) -> Sequence[Array]:
+    array, update = e.ins[:2]
+    shape, part = e.sizes.of(e.results[0]), e.operands[1].shape
+    # An axis that is free in the result is free in both, and so constant: its first entry stands for all.
+    sizes = [shape[a] if n == e.operands[0].shape[a] else n for a, n in enumerate(part)]
+    return e.bind([resize(array, shape), resize(update, tuple(sizes)), *e.ins[2:]])
+
+
 @_step("gather")
 def _gather(e: Equation) -> Sequence[Array]:
     before, taken = e.operands[0].shape, e.eqn.params["slice_sizes"]

@@ -266,6 +266,26 @@ def _gather(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     return [walk.carry(operand, mapping, _shape(eqn), f"looked up in {walk.where(eqn)}", keeps_zero=keeps_zero)]
 
 
+@_rule("tile")
+def _tile(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
+    tiled = [a for a, n in enumerate(eqn.params["reps"]) if n != 1]
+    value = _same_axes(walk, eqn, ins[0], tiled)
+    return [value._replace(fixed=value.fixed - {a for a in tiled if ins[0].shape[a] == 1}, const=ins[0].const)]
+
+
+@_rule("dynamic_update_slice")
+def _dynamic_update_slice(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
+    """Axes along which the update is as long as the array shrink together."""
+    shape, why = _shape(eqn), f"cut or mixed along in {walk.where(eqn)}"
+    part = [a for a, n in enumerate(ins[1].shape) if n != shape[a]]
+    whole = [a for a in range(len(shape)) if a not in part]
+    values = [walk.collapse(value, part, why) for value in ins[:2]]
+    shared, fixed, _ = walk.align(values, [whole, whole], why)
+    blocks = [Block(tuple(whole[p] for p in s.positions), s.ids, np.logical_and.reduce(s.zeros)) for s in shared]
+    fixed = {*part, *(whole[p] for p in fixed)}
+    return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1))]
+
+
 @_rule("reshape", "squeeze", "expand_dims")
 def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     value, shape, why = ins[0], _shape(eqn), walk.where(eqn)

@@ -154,6 +154,19 @@ def flax_attention() -> Network:
     return flax_network(module, jax.random.normal(jax.random.key(1), (2, 4, 5)))
 
 
+def tokens() -> Network:
+    """A class token repeated over the batch, tokens written into an array of zeros."""
+
+    def fn(p, x):
+        x = jax.lax.dynamic_update_slice(jnp.zeros((2, 7, 8)), x @ p["in"], (0, 1, 0))
+        x = x + jnp.tile(p["token"], (2, 7, 1))
+        return jnp.tanh(layer_norm(p["ln"], x)) @ p["out"]
+
+    norm = {"scale": jnp.zeros(8), "bias": jnp.zeros(8)}
+    params = {"in": jnp.zeros((5, 8)), "token": jnp.zeros((1, 1, 8)), "ln": norm, "out": jnp.zeros((8, 3))}
+    return network(fn, params, jax.random.normal(jax.random.key(1), (2, 6, 5)))
+
+
 STRUCTURES: dict[str, Callable[[], Network]] = {
     "group_norm_unet": lambda: flax_network(GroupNormUNet(), images(3, 8)),
     "flax_attention": flax_attention,
@@ -162,4 +175,5 @@ STRUCTURES: dict[str, Callable[[], Network]] = {
     "lstm": lstm,
     "stacked": stacked,
     "mobilenet_block": mobilenet,
+    "tokens": tokens,
 }

@@ -31,6 +31,7 @@ GROUPS = {
     "repeated_keys": {("o", 0): (2, 8)},
     "lstm": {("kernel", 1): (8, 4)},  # i, f, g and o
     "stacked": {("layers/w1", 1): (8, 1), ("layers/w1", 2): (6, 1)},
+    "tokens": {("token", 2): (8, 1)},
     "mobilenet_block": {("depth", 3): (8, 1), ("stem", 3): (4, 1), ("shuffle", 3): (3, 4)},
 }
 
@@ -157,10 +158,12 @@ def test_the_smaller_network_takes_other_batches_and_gradients():
 def test_a_function_that_needs_removed_channels_is_refused():
     network = STRUCTURES["stacked"]()
     groups = axis_groups(network.fn, network.variables, *network.inputs)
-    mask = {name: np.arange(group.size) > 1 for name, group in groups.named.items()}
+    mask = {name: np.arange(group.size) % 3 > 0 for name, group in groups.named.items()}
     small = compact(network.fn, network.variables, mask, *network.inputs)
     with pytest.raises(ValueError, match=r"without channels.*'in'.*sort"):
         small.resized(lambda p: jnp.sort(p["in"], axis=1))(small.variables)
+    with pytest.raises(ValueError, match=r"ties channels of axis 1 of 'in'.*would keep 2 of 8"):
+        small.resized(lambda p: p["in"].reshape(4, 4, 2).sum(2))(small.variables)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from lotto_jax.pruning.masks import (
 from lotto_jax.pruning.prune import global_prune, layerwise_prune, prune_to_sparsity, random_like
 from lotto_jax.pruning.saliency import grasp, mean_over, snip
 from lotto_jax.pruning.scores import Scores, magnitude, random_scores
+from lotto_jax.pruning.structured import channel_scores, mask_channels
 
 __all__ = [
     "EarlyBird",
@@ -40,6 +41,7 @@ __all__ = [
     "axis_groups",
     "batch_norm_scales",
     "channel_mask",
+    "channel_scores",
     "check",
     "compact",
     "global_prune",
@@ -48,6 +50,7 @@ __all__ = [
     "is_kernel",
     "layerwise_prune",
     "magnitude",
+    "mask_channels",
     "mask_distance",
     "mean_over",
     "num_kept",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PyTree
 
-from lotto_jax.pruning import channels, dependency
+from lotto_jax.pruning import channels, dependency, resizing, structured
 from lotto_jax.pruning.masks import Path, path_name
 
 
@@ -68,6 +68,56 @@ class Compacted(NamedTuple):
 
         return jax.tree_util.tree_map_with_path(leaf, tree)
 
+    def resized(self, fn: Callable[..., PyTree]) -> Callable[..., PyTree]:
+        """`fn` for the smaller variables: it computes what `fn` computes where the removed channels are zero.
+
+        The equations of `fn` run with all its numbers as they are for the larger variables: the count that a mean
+        divides by, the scale of attention. Shapes follow from the channels that are left: of reshapes, of norm groups
+        and heads, of a convolution's groups. So it needs neither a module of other widths nor a function that reads its
+        widths off its params. It may be jitted, differentiated and given inputs of any shape that `fn` takes. Custom
+        derivatives and rematerialization within `fn` are lost: it is differentiated as it is written. Traced arrays are
+        arguments of `fn`; it must not close over them.
+
+        Args:
+          fn: a function of variables first: the one that was compacted, or another one of the same network, as a loss
+            with gradients to take.
+
+        Raises:
+          ValueError: when it is called, if `fn` needs channels that were removed, or ties them to others, naming them.
+
+        >>> mask = channel_mask(batch_norm_scales(variables["params"]), 0.5)
+        >>> small = compact(model.apply, variables, mask, images)
+        >>> outputs = jax.jit(small.resized(model.apply))(small.variables, images)
+        """
+
+        def run(variables: PyTree, *inputs: PyTree) -> PyTree:
+            before = jax.tree_util.tree_map_with_path(
+                lambda path, x: jax.ShapeDtypeStruct(self.shapes[path_name(path)], x.dtype), variables
+            )
+            found = dependency.analyse(fn, before, *inputs, resized=True, pin_outputs=False)
+            gone: set[int] = set()
+            for leaf, kept in self.kept.items():
+                roots = np.unique(found.classes.find(np.delete(found.ids[leaf], kept)))
+                for reason in filter(None, map(found.classes.reason, roots.tolist())):
+                    raise ValueError(
+                        f"This function cannot run without channels that were removed from axis {leaf[1]} of "
+                        f"{leaf[0]!r}: {reason}; compact it with this function."
+                    )
+                gone.update(roots.tolist())
+            sizes = resizing.Sizes(lambda ids: np.isin(found.classes.find(ids), list(gone)))
+            for (name, axis), ids in found.ids.items():
+                if (entries := int((~sizes.is_removed(ids)).sum())) != len(self.kept.get((name, axis), ids)):
+                    raise ValueError(
+                        f"This function ties channels of axis {axis} of {name!r} that were removed to others that are "
+                        f"left: it would keep {entries} of {len(ids)}; compact it with this function and a group mask."
+                    )
+            arguments = jax.tree.leaves((variables, inputs))
+            outputs = resizing.evaluate(found.jaxpr.jaxpr, found.jaxpr.consts, found.record, sizes, arguments)
+            outputs = [resizing.full(x, value) for x, value in zip(outputs, found.results, strict=True)]
+            return jax.tree.unflatten(jax.tree.structure(jax.eval_shape(fn, before, *inputs)), outputs)
+
+        return run
+
     def __str__(self) -> str:
         lines = ["channels      left  axes that shrank together"]
         lines += [f"{before:8d}  {after:8d}  {axes}" for before, after, axes in self.groups]
@@ -120,7 +170,12 @@ def compact(
     build it anew with the widths of `result.variables`.
 
     A jaxpr cannot show a number that `fn` itself computes from the shape of a param, as 1/sqrt(fan-in) scaling does.
-    Such a number changes with the shape; multiply it into the params first.
+    Such a number changes with the shape; multiply it into the params first, or run `result.resized(fn)`, which keeps
+    the number.
+
+    Under a group mask the network to compare with is `mask_channels(groups, variables, result.mask)`. Norm groups,
+    attention heads and the channels of a layer norm can go too; `fn` has their numbers written in, so run
+    `result.resized(fn)`, which runs any function on the smaller variables.
 
     Runs on the host, outside of `jit`: shapes change.
 
@@ -128,10 +183,11 @@ def compact(
       fn: the network's forward function in inference mode, returning its outputs only.
       variables: the first argument of `fn`: params, or a dict with the params under "params" and the batch statistics
         under another key.
-      channel_mask: `{leaf name: bool array}` as `channels.channel_mask` makes it, names relative to the params.
+      channel_mask: `{leaf name: bool array}` as `channels.channel_mask` makes it, names relative to the params; or a
+        group mask, `{group name: bool array}`, see `structured.channel_scores`.
       *inputs: the other arguments of `fn`, arrays or `jax.ShapeDtypeStruct`.
       round_to: round the number of channels left in a group up to a multiple, 8 or more for what matrix units like; the
-        channels of largest |gamma| come back.
+        channels of largest |gamma|, or largest group magnitude, come back.
 
     Raises:
       ValueError: if the mask does not fit, or would remove all channels of a layer.
@@ -155,17 +211,16 @@ def compact(
     """
     leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
     prefix = "params/" if any(name.startswith("params/") for name in leaves) else ""
-    kept = channels.masked_leaves(leaves, {prefix + name: keep for name, keep in channel_mask.items()})
-    zeros = {name: ~np.asarray(keep) for name, keep in kept.items()}
-    found = dependency.analyse(fn, variables, *inputs, zeros=zeros)
-    for use in found.uses:
-        found.classes.pin(use.ids[~use.zero], use.reason)
+    masked = {name: ~np.asarray(keep).reshape(-1) for name, keep in channel_mask.items()}
+    if any(name.endswith("]") for name in masked):
+        found, ids, size = _by_groups(fn, variables, channel_mask, inputs, leaves, round_to > 1)
+    else:
+        found, ids, size = _by_scales(fn, variables, channel_mask, inputs, leaves, prefix)
     where = dependency.members(found)
-
-    scales = {prefix + name: _axis_ids(found, prefix + name) for name in channel_mask}
-    masked = {root for name, ids in scales.items() for root in ids[zeros[name].reshape(-1)].tolist()}
-    removed = {root for root in masked if not found.classes.reason(root)}
-    removed -= _rounded_back(removed, where, scales, leaves, round_to)
+    asked = {root for name, own in ids.items() for root in own[masked[name]].tolist()}
+    removed = {root for root in asked if not found.classes.reason(root)}
+    if round_to > 1:
+        removed -= _rounded_back(removed, where, size, round_to)
 
     gone: dict[dependency.Leaf, list[int]] = {}
     for root in removed:
@@ -173,20 +228,19 @@ def compact(
             gone.setdefault(leaf, []).extend(indices)
     shrunk: dict[dependency.Leaf, np.ndarray] = {}
     for (name, axis), lost in gone.items():
-        size = leaves[name].shape[axis]
-        shrunk[name, axis] = np.setdiff1d(np.arange(size), lost)
+        entries = leaves[name].shape[axis]
+        shrunk[name, axis] = np.setdiff1d(np.arange(entries), lost)
         if not shrunk[name, axis].size:
             raise ValueError(
-                f"The channel mask would empty axis {axis} of {name!r} (all {size} entries); keep at least "
+                f"The channel mask would empty axis {axis} of {name!r} (all {entries} entries); keep at least "
                 "one channel in every layer, as channel_mask does."
             )
     mask: channels.ChannelMask = {}
     left: dict[str, dict[str, int]] = {}
-    for name in channel_mask:
-        ids, shape = scales[prefix + name], leaves[prefix + name].shape
-        stays = np.array([root not in removed for root in ids.tolist()])
-        mask[name] = jnp.asarray(stays.reshape(shape))
-        roots = ids[stays & zeros[prefix + name].reshape(-1)].tolist()
+    for name, keep in channel_mask.items():
+        stays = np.array([root not in removed for root in ids[name].tolist()])
+        mask[name] = jnp.asarray(stays.reshape(keep.shape))
+        roots = ids[name][stays & masked[name]].tolist()
         reasons = Counter(found.classes.reason(root) or f"rounded to a multiple of {round_to}" for root in roots)
         if reasons:
             left[name] = dict(reasons)
@@ -202,24 +256,63 @@ def compact(
     return result._replace(variables=result.shrink(variables))
 
 
-def _axis_ids(found: dependency.Analysis, name: str) -> np.ndarray:
-    """The classes of the channels of a scale; a scale of size 1 has no class, and its channel cannot go."""
-    axes = [ids for (leaf, _), ids in found.ids.items() if leaf == name]
-    return found.classes.find(axes[0]) if axes else np.full(1, -1)
+Masked = tuple[dependency.Analysis, dict[str, np.ndarray], dict[int, float]]
+"""A walk, the class of each channel by the keys of the mask, and the size of each class, for rounding."""
+
+
+def _by_scales(
+    fn: Callable[..., PyTree],
+    variables: PyTree,
+    mask: channels.ChannelMask,
+    inputs: tuple,
+    leaves: dict[str, Array],
+    prefix: str,
+) -> Masked:
+    """The channels of norms: scale and shift are zero there."""
+    kept = channels.masked_leaves(leaves, {prefix + name: keep for name, keep in mask.items()})
+    zeros = {(name, int(np.argmax(keep.shape))): ~np.asarray(keep).reshape(-1) for name, keep in kept.items()}
+    found = dependency.pin_uses(dependency.analyse(fn, variables, *inputs, zeros=zeros))
+    ids, size = {}, dict[int, float]()
+    for name in mask:
+        # A scale of size 1 has no class, and its channel cannot go.
+        axes = [own for (leaf, _), own in found.ids.items() if leaf == prefix + name]
+        ids[name] = found.classes.find(axes[0]) if axes else np.full(1, -1)
+        gamma = np.abs(np.asarray(leaves[prefix + name])).reshape(-1)
+        for root, x in zip(ids[name].tolist(), gamma.tolist(), strict=True):
+            size[root] = max(size.get(root, 0.0), x)
+    return found, ids, size
+
+
+def _by_groups(
+    fn: Callable[..., PyTree],
+    variables: PyTree,
+    mask: channels.ChannelMask,
+    inputs: tuple,
+    leaves: dict[str, Array],
+    rounds: bool,
+) -> Masked:
+    """The channels of groups: all their slices are zero."""
+    groups = dependency.axis_groups(fn, variables, *inputs)
+    zeros: dict[dependency.Leaf, np.ndarray] = {}
+    for group, keep in structured.checked(groups, mask):
+        for leaf, indices in group.axes.items():
+            flags = zeros.setdefault(leaf, np.zeros(leaves[leaf[0]].shape[leaf[1]], bool))
+            flags[indices[~np.asarray(keep)]] = True
+    found = dependency.pin_uses(dependency.analyse(fn, variables, *inputs, zeros=zeros, resized=True))
+    magnitudes = structured.channel_scores(groups, variables) if rounds else {}
+    ids, size = {}, dict[int, float]()
+    for name in mask:
+        leaf, indices = next(iter(groups.named[name].axes.items()))
+        ids[name] = found.classes.find(found.ids[leaf][indices[:, 0]])
+        if rounds:
+            size.update(zip(ids[name].tolist(), magnitudes[name].tolist(), strict=True))
+    return found, ids, size
 
 
 def _rounded_back(
-    removed: set[int],
-    where: dict[int, dict[dependency.Leaf, list[int]]],
-    scales: dict[str, np.ndarray],
-    leaves: dict[str, Array],
-    multiple: int,
+    removed: set[int], where: dict[int, dict[dependency.Leaf, list[int]]], size: dict[int, float], multiple: int
 ) -> set[int]:
-    """The removed channels of largest |gamma| to take back, so that each group keeps a multiple of channels."""
-    size: dict[int, float] = {}
-    for name, ids in scales.items():
-        for root, gamma in zip(ids.tolist(), np.abs(np.asarray(leaves[name])).reshape(-1).tolist(), strict=True):
-            size[root] = max(size.get(root, 0.0), gamma)
+    """The largest removed channels to take back, so that each group keeps a multiple of channels."""
     total, lost = Counter[tuple](), dict[tuple, list[int]]()
     for root, axes in where.items():
         group = dependency.signature(axes)

@@ -1,5 +1,6 @@
 """Which axes of which params must shrink together, read off the jaxpr of any JAX function."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -39,6 +40,16 @@ class AxisGroups(NamedTuple):
         """The groups without a reason against removing channels from them."""
         return tuple(g for g in self.groups if not g.reason)
 
+    @property
+    def named(self) -> dict[str, Group]:
+        """The prunable groups by name: the first axis that no other of them lies in, `conv/kernel[3]`."""
+        members = Counter(leaf for group in self.prunable for leaf in group.axes)
+        result = {}
+        for group in self.prunable:
+            own = next((leaf for leaf in group.axes if members[leaf] == 1), None)
+            result[axis_names([(own, 1)] if own else _repeats(group))] = group
+        return result
+
     def __str__(self) -> str:
         lines = ["channels  axes that shrink together"]
         lines += [f"{group.size:8d}  {axis_names(_repeats(group))}" for group in self.prunable]
@@ -76,18 +87,26 @@ class Analysis(NamedTuple):
       ids: `{(leaf name, axis): [size] int array}` for every axis longer than 1.
       classes: union-find over the ids, with pins.
       uses: the contractions.
+      jaxpr: what was walked.
+      record: the abstract values there.
+      results: the abstract values of the outputs.
     """
 
     ids: dict[Leaf, propagation.Ids]
     classes: propagation.Classes
     uses: list[propagation.Use]
+    jaxpr: core.ClosedJaxpr
+    record: propagation.Record
+    results: list[propagation.Value]
 
 
 def analyse(
     fn: Callable[..., PyTree],
     params: PyTree,
     *inputs: PyTree,
-    zeros: Mapping[str, propagation.Flags] | None = None,
+    zeros: Mapping[Leaf, propagation.Flags] | None = None,
+    resized: bool = False,
+    pin_outputs: bool = True,
 ) -> Analysis:
     """Walk the jaxpr of `fn(params, *inputs)`.
 
@@ -95,22 +114,24 @@ def analyse(
       fn: the function; it is traced, not run.
       params: pytree of arrays (or `jax.ShapeDtypeStruct`).
       *inputs: further arguments; all their axes are fixed.
-      zeros: `{leaf name: flags}`: where leaves with a single axis longer than 1 are zero.
+      zeros: `{(leaf name, axis): flags}`: which slices along an axis are zero.
+      resized: see `propagation.Walk`.
+      pin_outputs: whether outputs of `fn`, and params that it does not read, keep their sizes.
     """
-    closed = jax.make_jaxpr(fn)(params, *inputs)
-    walk, ids, arguments = propagation.Walk(rules.RULES), {}, []
+    closed = jax.make_jaxpr(lambda *args: fn(*args))(params, *inputs)  # a function of its own is traced anew
+    walk, ids, arguments = propagation.Walk(rules.RULES, resized), {}, []
     leaves = jax.tree_util.tree_leaves_with_path(params)
     for path, leaf in leaves:
         name, blocks = path_name(path), []
         for axis, size in enumerate(np.shape(leaf)):
             if size > 1:
                 ids[name, axis] = walk.classes.new(size)
-                flags = (zeros or {}).get(name)
-                zero = np.zeros(size, bool) if flags is None else np.asarray(flags).reshape(-1)
+                zero = np.asarray((zeros or {}).get((name, axis), np.zeros(size, bool)))
                 blocks.append(propagation.Block((axis,), ids[name, axis], zero))
         arguments.append(propagation.Value(np.shape(leaf), tuple(blocks)))
     arguments += [propagation.fixed_value(tuple(v.aval.shape)) for v in closed.jaxpr.invars[len(leaves) :]]
-    for value in walk.run(closed.jaxpr, closed.consts, arguments):
+    results = walk.run(closed.jaxpr, closed.consts, arguments)
+    for value in results if pin_outputs else []:
         walk.collapse(value, range(len(value.shape)), "output of the function")
     # What remains of an axis that was split must be a grid again: uniform along all of its parts but one.
     for split, why in walk.splits:
@@ -118,13 +139,15 @@ def analyse(
         varying = [i for i in range(roots.ndim) if (roots != roots.take([0], axis=i)).any()]
         if len(varying) > 1:
             walk.classes.pin(split, f"split into several axes in {why}")
+    if not pin_outputs:
+        return Analysis(ids, walk.classes, walk.uses, closed, walk.called[0], results)
     read = {v for eqn in closed.jaxpr.eqns for v in eqn.invars if not isinstance(v, core.Literal)}
     read |= {v for v in closed.jaxpr.outvars if not isinstance(v, core.Literal)}
     for (path, _), var in zip(leaves, closed.jaxpr.invars, strict=False):
         for (name, _), own in ids.items():
             if name == path_name(path) and var not in read:
                 walk.classes.pin(own, "not used by the function")
-    return Analysis(ids, walk.classes, walk.uses)
+    return Analysis(ids, walk.classes, walk.uses, closed, walk.called[0], results)
 
 
 def members(analysis: Analysis) -> dict[int, dict[Leaf, list[int]]]:
@@ -156,12 +179,14 @@ def group(analysis: Analysis) -> AxisGroups:
 def axis_groups(fn: Callable[..., PyTree], params: PyTree, *inputs: PyTree) -> AxisGroups:
     """Which axes of which params must be pruned together, read off the jaxpr of `fn(params, *inputs)`.
 
-    The walk follows dense layers; plain, strided, dilated, transposed, depthwise and grouped convolutions; elementwise
-    operations and broadcasting; normalization by stored or batch statistics; residual adds, concatenation and equal
-    splits; reshapes (also flatten and unflatten) and transposes; reductions, pooling and lookups along other axes; and
-    `jit`, `checkpoint`, custom derivatives and `cond`. Everything else pins the axes that it meets and is named as the
-    reason: the reduction of a layer norm or a softmax over the channels themselves, an uneven split, loops, the inputs
-    and outputs of `fn`.
+    A group without a reason can lose any of its channels: where every slice of a channel is zero (`mask_channels`), it
+    adds nothing to what the function returns, and `compact` cuts it out. The walk follows dense layers; plain, strided,
+    dilated, transposed, depthwise and grouped convolutions; elementwise operations and broadcasting; normalization by
+    stored or batch statistics, over whole norm groups, or over all channels where zeros leave the sums as they are;
+    attention, by whole heads or groups of heads; residual adds, concatenation and equal splits; reshapes, transposes
+    and pixel shuffles; reductions, pooling and lookups along other axes; and `jit`, `checkpoint`, custom derivatives,
+    `cond`, `scan` and `while`. Everything else pins the axes that it meets and is named as the reason: a softmax over
+    the channels themselves, an uneven split, the inputs and outputs of `fn`. docs/structured.md has the list.
 
     Args:
       fn: the network's forward function in inference mode, returning its outputs only: whatever it returns keeps its
@@ -177,4 +202,13 @@ def axis_groups(fn: Callable[..., PyTree], params: PyTree, *inputs: PyTree) -> A
        fixed  params/conv/kernel[0], params/conv/kernel[1]: window of a convolution ...
        fixed  params/head/bias[0], params/head/kernel[1]: output of the function
     """
-    return group(analyse(fn, params, *inputs))
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    zeros = {(path_name(path), axis): np.ones(n, bool) for path, x in leaves for axis, n in enumerate(np.shape(x))}
+    return group(pin_uses(analyse(fn, params, *inputs, zeros=zeros, resized=True)))
+
+
+def pin_uses(analysis: Analysis) -> Analysis:
+    """Pin what contributes to a sum, now that zeros are known."""
+    for use in analysis.uses:
+        analysis.classes.pin(use.ids[~use.zero], use.reason)
+    return analysis

@@ -139,15 +139,32 @@ class Use(NamedTuple):
     reason: str
 
 
+class Record(NamedTuple):
+    """What a walk saw in a jaxpr: abstract values, and the records of the jaxprs that its equations call.
+
+    Attributes:
+      arguments: of the jaxpr.
+      equations: `(results, records of the called jaxprs)` of each equation.
+    """
+
+    arguments: list[Value]
+    equations: list[tuple[list[Value], list["Record"]]]
+
+
 class Walk:
     """Walks a jaxpr and collects classes, uses, and `splits`: the ids of blocks of several axes.
 
     Args:
       rules: what each primitive does, by its name, and "" for all others; see `rules.RULES`.
+      resized: whether the jaxpr itself will run at the smaller sizes (`resizing.evaluate`), with the numbers that it
+        has now. Then parts of a split axis may go as a whole (norm groups, attention heads), although their number or
+        size is written into the function, and channels that are zero may leave a sum whose count stays.
     """
 
-    def __init__(self, rules: Mapping[str, "Rule"]) -> None:
+    def __init__(self, rules: Mapping[str, "Rule"], resized: bool = False) -> None:
         self.rules = rules
+        self.resized = resized
+        self.called: list[Record] = []  # by the equation that is being walked
         self.scope = ""  # of the call whose jaxpr is being walked
         self.classes = Classes()
         self.uses: list[Use] = []
@@ -156,14 +173,18 @@ class Walk:
     def run(self, jaxpr: core.Jaxpr, consts: Sequence[Any], arguments: Sequence[Value]) -> list[Value]:
         """Abstract values of the outputs of `jaxpr`."""
         env: dict[core.Var, Value] = dict(zip(jaxpr.invars, arguments, strict=True))
-        env.update({v: _constant(c) for v, c in zip(jaxpr.constvars, consts, strict=True)})
+        env.update({v: constant(c) for v, c in zip(jaxpr.constvars, consts, strict=True)})
 
         def read(atom: core.Var | core.Literal) -> Value:
-            return _constant(atom.val) if isinstance(atom, core.Literal) else env[atom]
+            return constant(atom.val) if isinstance(atom, core.Literal) else env[atom]
 
+        record, outer = Record(list(arguments), []), self.called
         for eqn in jaxpr.eqns:
-            rule = self.rules.get(eqn.primitive.name, self.rules[""])
-            env.update(zip(eqn.outvars, rule(self, eqn, [read(v) for v in eqn.invars]), strict=True))
+            rule, self.called = self.rules.get(eqn.primitive.name, self.rules[""]), []
+            results = rule(self, eqn, [read(v) for v in eqn.invars])
+            record.equations.append((results, self.called))
+            env.update(zip(eqn.outvars, results, strict=True))
+        self.called = [*outer, record]
         return [read(v) for v in jaxpr.outvars]
 
     def call(self, eqn: core.JaxprEqn, inner: core.Jaxpr | core.ClosedJaxpr, arguments: Sequence[Value]) -> list[Value]:
@@ -187,8 +208,9 @@ class Walk:
 
         With `strict` a block that sticks out is pinned too, unless it is uniform there already. Strict is for
         operations whose result depends on the size of the parts (a group norm's mean, a dot product of attention
-        heads).
+        heads), in a function that computes this size itself.
         """
+        strict = strict and not self.resized
         axes, blocks, fixed = set(axes), [], set(value.fixed)
         for block in value.blocks:
             inside = [i for i, a in enumerate(block.axes) if a in axes]
@@ -216,6 +238,14 @@ class Walk:
         across = [b for b in value.blocks if 0 < len(inside & set(b.axes)) < len(b.axes)]
         return self.collapse(value, {a for b in across for a in b.axes} - inside, why, strict)
 
+    def whole(self, value: Value, axes: Iterable[int]) -> Value:
+        """Where the jaxpr will be resized, keep the parts whole that blocks have along `axes`: whole heads go then."""
+        inside = set(axes)
+        across = [b for b in value.blocks if 0 < len(inside & set(b.axes)) < len(b.axes)]
+        if not self.resized or not across:
+            return value
+        return self.collapse(value, {a for b in across for a in b.axes} & inside, "")
+
     def carry(
         self,
         value: Value,
@@ -238,6 +268,16 @@ class Walk:
             fixed |= set(range(len(shape))) - set(mapping.values())
         return Value(shape, blocks, frozenset(a for a in fixed if shape[a] > 1))
 
+    def without_uniform(self, value: Value) -> Value:
+        """`value` with the axes fixed along which blocks of several axes have become uniform."""
+        axes: set[int] = set()
+        for block in value.blocks:
+            if len(block.axes) > 1:
+                roots = self.classes.find(block.ids)
+                uniform = {a for i, a in enumerate(block.axes) if (roots == roots.take([0], axis=i)).all()}
+                axes |= uniform if len(uniform) < len(block.axes) else set()
+        return self.collapse(value, axes, "") if axes else value
+
     def align(
         self, values: Sequence[Value], axes: Sequence[Sequence[int]], why: str
     ) -> tuple[list[Shared], set[int], list[Value]]:
@@ -248,6 +288,7 @@ class Walk:
           `axes`.
         """
         size = [max(v.shape[a] for v, a in zip(values, at, strict=True)) for at in zip(*axes, strict=True)]
+        values = [self.without_uniform(v) for v in values] if self.resized else list(values)
         values = [self.separate(v, a, why) for v, a in zip(values, axes, strict=True)]
         fixed = {p for v, a in zip(values, axes, strict=True) for p, x in enumerate(a) if x in v.fixed}
         values = [
@@ -289,7 +330,8 @@ def spread(array: np.ndarray, axes: tuple[int, ...], positions: tuple[int, ...],
     return np.broadcast_to(array.reshape([n if p in axes else 1 for p, n in zip(positions, shape, strict=True)]), shape)
 
 
-def _constant(value: Any) -> Value:
+def constant(value: Any) -> Value:
+    """The abstract value of a literal or a captured array."""
     shape = np.shape(value)
     if math.prod(shape) == 1 and jnp.issubdtype(jnp.result_type(value), np.number):
         return Value(shape, const=float(np.real(np.asarray(value)).reshape(())))

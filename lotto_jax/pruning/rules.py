@@ -7,6 +7,7 @@ that it meets.
 
 from collections.abc import Callable, Iterable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
@@ -54,16 +55,84 @@ def _call(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     return walk.call(eqn, inner, ins)
 
 
+def _join(walk: Walk, values: Sequence[Value], why: str) -> Value:
+    """What holds for each of several arrays of one shape, of which one is taken."""
+    shared, fixed, _ = walk.align(values, [range(len(values[0].shape))] * len(values), why)
+    blocks = tuple(Block(s.positions, s.ids, np.logical_and.reduce(s.zeros)) for s in shared)
+    return Value(values[0].shape, blocks, frozenset(fixed))
+
+
 @_rule("cond")
 def _cond(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     branches = [walk.call(eqn, branch, ins[1:]) for branch in eqn.params["branches"]]
-    outputs = []
-    for values in zip(*branches, strict=True):
-        axes = range(len(values[0].shape))
-        shared, fixed, _ = walk.align(values, [axes] * len(values), walk.where(eqn))
-        blocks = tuple(Block(s.positions, s.ids, np.logical_and.reduce(s.zeros)) for s in shared)
-        outputs.append(Value(values[0].shape, blocks, frozenset(fixed)))
-    return outputs
+    return [_join(walk, values, walk.where(eqn)) for values in zip(*branches, strict=True)]
+
+
+def _loop(
+    walk: Walk, eqn: core.JaxprEqn, carry: list[Value], body: Callable[[list[Value]], list[Value]]
+) -> tuple[list[Value], list[Value]]:
+    """What holds of a carry before every step, and what the last walk over the body returned.
+
+    The body is walked until nothing changes: classes only grow, and zeros only get fewer.
+    """
+    why = walk.where(eqn)
+    carry = [_grounded(walk, value) for value in carry]
+    while True:
+        walk.called = []
+        outputs = body(carry)
+        joined = [_join(walk, pair, why) for pair in zip(carry, outputs[: len(carry)], strict=True)]
+        if all(map(_same, carry, joined)):
+            return carry, outputs
+        carry = joined
+
+
+def _grounded(walk: Walk, value: Value) -> Value:
+    """`value` with ids of their own for its free axes: zeros that a state starts with take the size of what follows."""
+    taken = {a for b in value.blocks for a in b.axes} | value.fixed
+    free = [a for a, n in enumerate(value.shape) if n > 1 and a not in taken]
+    blocks = [Block((a,), walk.classes.new(value.shape[a]), np.full(value.shape[a], value.const == 0)) for a in free]
+    return Value(value.shape, (*value.blocks, *blocks), value.fixed)
+
+
+def _same(a: Value, b: Value) -> bool:
+    """Whether two abstract values differ in their classes at most, which the walk has unified."""
+
+    def zeros(value: Value) -> dict[tuple[int, ...], bytes]:
+        return {block.axes: block.zero.tobytes() for block in value.blocks}
+
+    return zeros(a) == zeros(b) and a.fixed == b.fixed
+
+
+@_rule("scan")
+def _scan(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
+    consts, carries = eqn.params["num_consts"], eqn.params["num_carry"]
+    why = f"steps of a loop, {walk.where(eqn)}"
+    slices = [
+        walk.carry(x, {a: a - 1 for a in range(1, len(x.shape))}, x.shape[1:], why) for x in ins[consts + carries :]
+    ]
+    carry, outputs = _loop(
+        walk,
+        eqn,
+        ins[consts : consts + carries],
+        lambda carry: walk.call(eqn, eqn.params["jaxpr"], [*ins[:consts], *carry, *slices]),
+    )
+    stacked = []
+    for i, y in enumerate(outputs[carries:], carries):
+        shape = _shape(eqn, i)
+        stacked.append(walk.carry(y, {a: a + 1 for a in range(len(y.shape))}, shape, why)._replace(const=None))
+    return [*carry, *stacked]
+
+
+@_rule("while")
+def _while(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
+    p = eqn.params
+    first, second = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+
+    def body(carry: list[Value]) -> list[Value]:
+        walk.call(eqn, p["cond_jaxpr"], [*ins[:first], *carry])
+        return walk.call(eqn, p["body_jaxpr"], [*ins[first:second], *carry])
+
+    return _loop(walk, eqn, ins[second:], body)[0]
 
 
 @_rule(*ELEMENTWISE)
@@ -101,8 +170,9 @@ def _is_zero(eqn: core.JaxprEqn, zeros: list[Flags], consts: list[float | None])
 def _evaluate(eqn: core.JaxprEqn, values: Sequence[float | None]) -> float:
     """The elementwise operation on scalars."""
     dtypes = [v.aval.dtype for v in eqn.invars]  # type: ignore[attr-defined]
-    scalars = [jnp.asarray(x, dtype) for x, dtype in zip(values, dtypes, strict=True)]
-    return float(np.real(eqn.primitive.bind(*scalars, **eqn.params)))
+    with jax.ensure_compile_time_eval():  # the walk may happen while another function is traced
+        scalars = [jnp.asarray(x, dtype) for x, dtype in zip(values, dtypes, strict=True)]
+        return float(np.real(eqn.primitive.bind(*scalars, **eqn.params)))
 
 
 @_rule("optimization_barrier", "sharding_constraint", "device_put", "name", "pvary")
@@ -123,7 +193,19 @@ def _broadcast(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     return [walk.carry(ins[0], mapping, shape, walk.where(eqn), rest="free")._replace(const=ins[0].const)]
 
 
-@_rule("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin")
+@_rule("reduce_sum")
+def _sum(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
+    """Channels that are zero may leave a sum, if what it is divided by stays as it is: the mean of a layer norm."""
+    axes, value = set(eqn.params["axes"]), ins[0]
+    if walk.resized:
+        why = f"not zero where {walk.where(eqn)} sums over it"
+        inside = [b for b in value.blocks if set(b.axes) <= axes]
+        walk.uses += [Use(b.ids, b.zero, why) for b in inside]
+        value = value._replace(blocks=tuple(b for b in value.blocks if not set(b.axes) <= axes))
+    return _reduce(walk, eqn, [value])
+
+
+@_rule("reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin")
 def _reduce(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     axes = eqn.params["axes"]
     kept = [a for a in range(len(ins[0].shape)) if a not in axes]
@@ -179,9 +261,29 @@ def _gather(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     whole = [eqn.params["slice_sizes"][a] == operand.shape[a] for a in kept]
     mapping = {a: o for a, o, all_of_it in zip(kept, numbers.offset_dims, whole, strict=True) if all_of_it}
     walk.collapse(indices, range(len(indices.shape)), f"used as indices in {walk.where(eqn)}")
-    # Indices out of bounds can read NaN in this mode.
-    keeps_zero = "FILL" not in str(eqn.params["mode"])
+    # Indices out of bounds can read NaN in this mode, in every channel: then the channels that are left are NaN too.
+    keeps_zero = walk.resized or "FILL" not in str(eqn.params["mode"])
     return [walk.carry(operand, mapping, _shape(eqn), f"looked up in {walk.where(eqn)}", keeps_zero=keeps_zero)]
+
+
+@_rule("tile")
+def _tile(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
+    tiled = [a for a, n in enumerate(eqn.params["reps"]) if n != 1]
+    value = _same_axes(walk, eqn, ins[0], tiled)
+    return [value._replace(fixed=value.fixed - {a for a in tiled if ins[0].shape[a] == 1}, const=ins[0].const)]
+
+
+@_rule("dynamic_update_slice")
+def _dynamic_update_slice(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
+    """Axes along which the update is as long as the array shrink together."""
+    shape, why = _shape(eqn), f"cut or mixed along in {walk.where(eqn)}"
+    part = [a for a, n in enumerate(ins[1].shape) if n != shape[a]]
+    whole = [a for a in range(len(shape)) if a not in part]
+    values = [walk.collapse(value, part, why) for value in ins[:2]]
+    shared, fixed, _ = walk.align(values, [whole, whole], why)
+    blocks = [Block(tuple(whole[p] for p in s.positions), s.ids, np.logical_and.reduce(s.zeros)) for s in shared]
+    fixed = {*part, *(whole[p] for p in fixed)}
+    return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1))]
 
 
 @_rule("reshape", "squeeze", "expand_dims")
@@ -250,7 +352,7 @@ def _factors(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[tup
 @_rule("concatenate")
 def _concatenate(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     shape, dim, why = _shape(eqn), eqn.params["dimension"], walk.where(eqn)
-    ins = [walk.separate(v, [dim], why) for v in ins]
+    ins = [walk.separate(walk.whole(v, [dim]), [dim], why) for v in ins]
     others = [a for a in range(len(shape)) if a != dim]
     shared, fixed, ins = walk.align(ins, [others] * len(ins), why)
     blocks = [Block(tuple(others[p] for p in s.positions), s.ids, np.logical_and.reduce(s.zeros)) for s in shared]
@@ -273,7 +375,7 @@ def _concatenate(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value
 def _split(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     """Equal parts stay equal: channel i of each part goes with channel i of the others."""
     axis, sizes, why = eqn.params["axis"], eqn.params["sizes"], walk.where(eqn)
-    value = walk.separate(ins[0], [axis], why)
+    value = walk.separate(walk.whole(ins[0], [axis]), [axis], why)
     if len(set(sizes)) > 1:
         value = walk.collapse(value, [axis], f"split unevenly in {why}")
     starts, outputs = np.cumsum([0, *sizes]), []
@@ -295,6 +397,7 @@ def _dot(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     shape, why = _shape(eqn), walk.where(eqn)
     contracting, batch = eqn.params["dimension_numbers"]
     for side in (0, 1):  # an axis that was split must not be contracted in one part and kept in another
+        ins[side] = walk.whole(ins[side], contracting[side])
         for axes in (contracting[side], batch[side]):
             ins[side] = walk.separate(ins[side], axes, f"summed over in {why}", strict=True)
     summed, _, ins = walk.align(ins, contracting, why)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lotto_jax import __version__, cli_metrics, cli_tickets
+from lotto_jax import __version__, cli_metrics, cli_tickets, progress
 from lotto_jax.training import topologies
 
 if TYPE_CHECKING:
@@ -248,9 +248,7 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     except ValueError as error:
         return _fault(error)
 
-    from absl import logging
-
-    logging.set_verbosity(logging.ERROR)  # TFDS and Orbax narrate otherwise
+    progress.quiet()
     from lotto_jax.experiments.run import run
     from lotto_jax.experiments.trainer import Diverged
     from lotto_jax.training import hosts
@@ -347,9 +345,7 @@ def _preflight(args: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from absl import logging
-
-    logging.set_verbosity(logging.ERROR)
+    progress.quiet()
     from lotto_jax.experiments.evaluate import evaluate
     from lotto_jax.training.checkpoints import StorageError
 

@@ -87,12 +87,10 @@ def add_ticket_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_ticket(args: argparse.Namespace) -> None:
     """Show, export or import a ticket."""
-    from absl import logging
-
-    logging.set_verbosity(logging.ERROR)  # Orbax narrates otherwise
-    from lotto_jax import tickets
+    from lotto_jax import progress, tickets
     from lotto_jax.runs import tickets as stored
 
+    progress.quiet()
     if args.action == "show":
         print(tickets.show(tickets.load(args.path)))
     elif args.action == "import":

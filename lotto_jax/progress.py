@@ -1,5 +1,6 @@
 """Progress bars of long work: a bar on a terminal, whole lines in a file or a pipe."""
 
+import logging
 import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
@@ -31,6 +32,14 @@ def bar(**settings: Any) -> tqdm:
         return tqdm(dynamic_ncols=True, **settings)
     lines = {"mininterval": EVERY_SECONDS, "maxinterval": EVERY_SECONDS, "file": _Lines(sys.stderr)}
     return tqdm(**settings | lines)
+
+
+def quiet() -> None:
+    """Leave it to this package to say what goes wrong: TFDS and Orbax narrate, and log what they also raise."""
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 
 def say(text: str) -> None:

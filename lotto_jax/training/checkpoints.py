@@ -1,8 +1,10 @@
 """Numbered Orbax checkpoints: asynchronous, checksummed, and read newest first past damaged ones."""
 
+import contextlib
 import json
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,7 @@ class Store:
         Raises:
           StorageError: if this or an earlier asynchronous save failed.
         """
-        try:
+        with self._writing():
             if step in self._manager.all_steps():
                 self._manager.wait_until_finished()
                 self._manager.delete(step)
@@ -82,6 +84,12 @@ class Store:
             self._manager.save(step, args=arguments, force=True)
             if wait:
                 self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Failures to write in here, also of an earlier asynchronous save, become one sentence."""
+        try:
+            yield
         except (OSError, ValueError, RuntimeError) as error:
             raise StorageError(
                 f"Could not write a checkpoint to {self.directory} ({_first_line(error)}); the earlier ones are "
@@ -89,13 +97,19 @@ class Store:
             ) from error
 
     def steps(self) -> list[int]:
-        """Numbers of the committed checkpoints, ascending."""
-        self._manager.wait_until_finished()
+        """Numbers of the committed checkpoints, ascending.
+
+        Raises:
+          StorageError: if an earlier asynchronous save failed.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
         return sorted(self._manager.all_steps())
 
     def delete(self, step: int) -> None:
-        """Delete one checkpoint."""
-        self._manager.delete(step)
+        """Delete one checkpoint; raises as `steps`."""
+        with self._writing():
+            self._manager.delete(step)
 
     def meta(self, step: int) -> dict[str, Any]:
         """The JSON object saved with a checkpoint.
@@ -173,8 +187,9 @@ class Store:
         return None
 
     def close(self) -> None:
-        """Wait for pending saves and stop the background threads."""
-        self._manager.close()
+        """Wait for pending saves and stop the background threads; raises as `steps`."""
+        with self._writing():
+            self._manager.close()
         self._reader.close()
 
 

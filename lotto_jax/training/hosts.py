@@ -5,6 +5,7 @@ others are told. A process that fails says so where the others meet next; one th
 a thread of the others. So all stop with a sentence. With a single process every function here is trivial.
 """
 
+import atexit
 import contextlib
 import itertools
 import json
@@ -243,6 +244,9 @@ def leave(status: int) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)  # the regular end waits for all, and aborts if one is missing
+    if status:
+        # What Orbax could not write it drops when the interpreter ends, with complaints that would hide the sentence.
+        atexit.register(setattr, sys, "unraisablehook", lambda unraisable: None)
     sys.exit(status)
 
 

@@ -1,16 +1,16 @@
 """A full disk and a read-only directory: one sentence, and with room again the run goes on to the same results."""
 
+import ctypes
 import functools
 import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from scripts.faults.bench import Bench, Done, Verdict, sentence
 
 SIZES = (1_000, 4_000, 10_000, 30_000)  # bytes that a file may have: what a full disk looks like to a single write
-NOBODY = 65534
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2  # of linux/prctl.h and linux/capability.h
 
 
 def count(bench: Bench) -> int:
@@ -30,18 +30,18 @@ def run(bench: Bench) -> Iterator[Verdict]:
         workdir = bench.copy(bench.undisturbed(experiment), f"{experiment}-readonly")
         for path in (workdir, *workdir.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
-        done = bench.finish(bench.start(experiment, workdir, **_unprivileged(bench)))
+        done = bench.finish(bench.start(experiment, workdir, preexec_fn=_drop_override))
         for path in (workdir, *workdir.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         yield _verdict(bench, experiment, "the directory is read-only", workdir, done)
 
 
-def _unprivileged(bench: Bench) -> dict[str, Any]:
-    """Settings of a process that permissions hold for: root may write everywhere."""
-    if os.geteuid():
-        return {}
-    bench.root.chmod(0o755)
-    return {"user": NOBODY, "group": NOBODY, "env": {"HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}}
+def _drop_override() -> None:
+    """Make permissions hold for root too: what is executed next may not override them."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        if os.geteuid() == 0 and libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "cannot drop a capability")
 
 
 def _verdict(bench: Bench, experiment: str, case: str, workdir: Path, done: Done) -> Verdict:

@@ -6,9 +6,11 @@ Sources: Erdos-Renyi, Mocanu et al. 2018; Erdos-Renyi-Kernel, Evci et al. 2020, 
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import TypeVar
 
 from lotto_jax.pruning.selection import DECIMALS
 
+T = TypeVar("T")
 NAMES = ("global", "uniform", "erdos_renyi", "erdos_renyi_kernel")
 Shape = tuple[int, ...]
 
@@ -78,7 +80,10 @@ def kept_counts(shapes: Mapping[str, Shape], sparsity: float, distribution: str 
     """
     sizes = [_size(shape) for shape in shapes.values()]
     if isinstance(distribution, Mapping):
-        by_leaf = leaf_values(list(shapes), distribution)
+        for expression, value in distribution.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"The sparsity for {expression!r} is {value}; it must lie in [0, 1].")
+        by_leaf = by_expression(list(shapes), distribution, 0.0)
         return [n - round(_share(s) * n) for n, s in zip(sizes, by_leaf, strict=True)]
     budget = sum(sizes) - round(_share(sparsity) * sum(sizes))
     if distribution == "uniform":
@@ -91,15 +96,13 @@ def kept_counts(shapes: Mapping[str, Shape], sparsity: float, distribution: str 
     return _whole([d * n for d, n in zip(densities, sizes, strict=True)], budget)
 
 
-def leaf_values(names: Sequence[str], by_expression: Mapping[str, float]) -> list[float]:
-    """The value of each leaf: of the first expression that matches its whole path name, 0 where none does.
+def by_expression(names: Sequence[str], values: Mapping[str, T], otherwise: T) -> list[T]:
+    """The value of each leaf: of the first expression that matches its whole path name, else `otherwise`.
 
     Raises:
-      ValueError: if a value is outside [0, 1], or an expression matches no leaf.
+      ValueError: if an expression matches no leaf.
     """
-    for expression, value in by_expression.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"The value for {expression!r} is {value}; it must lie in [0, 1].")
+    for expression in values:
         if not any(re.fullmatch(expression, name) for name in names):
             raise ValueError(f"{expression!r} matches no prunable leaf; there are {', '.join(names)}.")
-    return [next((v for e, v in by_expression.items() if re.fullmatch(e, name)), 0.0) for name in names]
+    return [next((v for e, v in values.items() if re.fullmatch(e, name)), otherwise) for name in names]

@@ -38,5 +38,5 @@ def test_expressions_give_leaves_their_own_sparsity():
     assert distributions.kept_counts(named, 0.1, by_name) == [10, 100, 20]
     with pytest.raises(ValueError, match="distribution is 'erk'; it takes one of global, uniform, erdos_renyi"):
         distributions.kept_counts(named, 0.1, "erk")
-    with pytest.raises(ValueError, match=r"The value for '.\*' is 2"):
+    with pytest.raises(ValueError, match=r"The sparsity for '.\*' is 2"):
         distributions.kept_counts(named, 0.1, {".*": 2})

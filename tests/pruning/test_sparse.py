@@ -2,6 +2,9 @@
 
 import functools
 import io
+import re
+import runpy
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -355,6 +358,46 @@ def test_forward_params_are_masked_and_pass_all_gradients():
     jax.tree.map(lambda g, m: np.testing.assert_array_equal(g, 2 * m), jax.grad(loss)(params), masked)
     ones = jax.grad(lambda p: sum(jnp.sum(x) for x in jax.tree.leaves(sparse.forward_params(p, state))))(params)
     assert all(np.all(x == 1) for x in jax.tree.leaves(ones))
+
+
+def test_patterns_hold_while_training_runs():
+    params, grads = draws(10)
+    params["a"]["kernel"], grads["a"]["kernel"] = params["b"]["kernel"][0], grads["b"]["kernel"][:, 0]
+    of = lambda tree, i: jax.tree.map(lambda x: np.asarray(x[i]), tree)  # noqa: E731
+    rule, schedule = sparse.set_(0.5, "uniform"), sparse.constant(3 / 7, every=2)
+    tx = sparse.sparsify(OPTIMIZER, rule, schedule, pattern=pruning.patterns.channels(-1))
+    (_, state), (_, masks) = jax.jit(functools.partial(train, tx))(params, grads)
+    assert set(state.mask) == {"a", "b"}
+    columns = np.asarray(masks["b"]["kernel"])
+    assert np.all(columns == columns[:, :1, :1]) and np.all(columns[:, 0, 0].sum(-1) == 4)
+    assert len({m.tobytes() for m in columns[:, 0, 0]}) > 5
+    schedule = sparse.cubic(0.5, begin=0, end=20, every=4)
+    tx = sparse.sparsify(
+        OPTIMIZER, sparse.straight_through(sparse.magnitude()), schedule, pattern=pruning.patterns.nm(1, 2, axis=0)
+    )
+    params, grads = {"w": params["b"]["kernel"]}, {"w": grads["b"]["kernel"]}
+    (_, state), (after, _) = jax.jit(functools.partial(train, tx))(params, grads)
+    size = np.abs(of(after, 19)["w"])  # the last change sees the params before step 20
+    np.testing.assert_array_equal(state.mask["w"], size == size.max(0))
+    with pytest.raises(ValueError, match="An n:m pattern takes a rule that removes"):
+        sparse.sparsify(OPTIMIZER, rule, schedule, pattern=pruning.patterns.nm())
+
+
+def test_the_program_of_the_page_runs(tmp_path, capsys):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "sparsity.md").read_text()
+    program = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    assert len(program.splitlines()) < 40
+    (tmp_path / "program.py").write_text(program)
+    with jax.numpy_rank_promotion("allow"):  # as it is outside of these tests
+        names = runpy.run_path(str(tmp_path / "program.py"))
+    printed = re.findall(r"step (\d+), sparsity (\d\.\d{4}), loss (\d\.\d{4})", capsys.readouterr().out)
+    assert [int(step) for step, _, _ in printed] == [200, 400, 600, 800, 1000]
+    last = [150, 350, 550, 600, 600]  # the last step with a new mask; 1843 of 2048 weights go in the end
+    gone = [np.ceil(1843 * (1 - (1 - (t - 100) / 500) ** 3) - 1e-6) for t in last]
+    assert [s for _, s, _ in printed] == [f"{n / 2048:.4f}" for n in gone]
+    assert float(printed[-1][2]) < 0.01
+    zeros = sum(int(jnp.sum(names["params"][layer]["w"] == 0)) for layer in ("in", "out"))
+    assert zeros == 1843
 
 
 def test_what_does_not_fit_is_said_in_one_sentence():

@@ -1,5 +1,6 @@
 """Optax transformations that keep a mask, and that change it while training runs."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,8 +10,9 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
-from lotto_jax.pruning import distributions, masks, selection
+from lotto_jax.pruning import distributions, masks, patterns, selection
 from lotto_jax.pruning.masks import Mask, Params
+from lotto_jax.pruning.patterns import Pattern
 from lotto_jax.pruning.scores import Scores, random_scores
 from lotto_jax.pruning.sparse.rules import Evidence, Rule
 from lotto_jax.pruning.sparse.schedules import Schedule
@@ -93,20 +95,20 @@ def _once(due: Bool[Array, ""], change: Callable[[PyTree], PyTree], value: PyTre
 
 
 class _Pool(NamedTuple):
-    """Leaves (by number) that are selected from together, and how many of their entries are gone in the end."""
+    """Leaves (by number) that are selected from together, how many blocks they have, and how many go in the end."""
 
     leaves: list[int]
     size: int
     removed: int
 
 
-def _pools(mask: Mask, rule: Rule, sparsity: float) -> list[_Pool]:
+def _pools(mask: Mask, rule: Rule, sparsity: float, pattern: Pattern) -> list[_Pool]:
     named = [(masks.path_name(path), m) for path, m in jax.tree_util.tree_leaves_with_path(mask)]
     where = [i for i, (_, m) in enumerate(named) if masks.is_prunable(m)]
     if not where:
         raise ValueError("params have no prunable leaf; give a `prunable` that accepts some (see pruning.ones).")
-    shapes = {named[i][0]: named[i][1].shape for i in where}
-    sizes = [named[i][1].size for i in where]
+    shapes = {named[i][0]: patterns.units_shape(pattern, named[i][1].shape) for i in where}
+    sizes = [math.prod(shape) for shape in shapes.values()]
     if rule.distribution == "global":
         kept = distributions.kept_counts({"all": (sum(sizes),)}, sparsity, "uniform")
         return [_Pool(where, sum(sizes), sum(sizes) - kept[0])]
@@ -117,32 +119,34 @@ def _pools(mask: Mask, rule: Rule, sparsity: float) -> list[_Pool]:
 def _select(
     rule: Rule,
     schedule: Schedule,
+    pattern: Pattern,
     step: Int[Array, ""],
     mask: Mask,
     keep: Scores,
     grow: Scores | None,
 ) -> Mask:
-    """The mask of `step`: without the lowest kept entries, with the highest of the others where the rule grows."""
+    """The mask of `step`: without the lowest kept blocks, with the highest of the others where the rule grows."""
     leaves, structure = jax.tree.flatten(mask)
     low, high = jax.tree.leaves(keep), jax.tree.leaves(grow)
-    for pool in _pools(mask, rule, schedule.sparsity):
-        kept = [leaves[i] for i in pool.leaves]
-        if rule.straight_through:
-            kept = [jnp.ones_like(m) for m in kept]
+    for pool in _pools(mask, rule, schedule.sparsity, pattern):
+        before = [jnp.ones_like(leaves[i]) if rule.straight_through else leaves[i] for i in pool.leaves]
+        units = [patterns.to_units(pattern, low[i], m) for i, m in zip(pool.leaves, before, strict=True)]
+        values, kept, may_go = ([leaf[part] for leaf in units] for part in range(3))
         current = masks.num_kept(kept)
         target = pool.size - selection.share_up(schedule.share(step), pool.removed)
         swapped = jnp.int32(0)
         if grow is not None and rule.swapped is not None:
             swapped = selection.rounded_share(rule.swapped(step, schedule.end), target)
-        dropped = jnp.clip(current - target + swapped, 0, current)
-        gone = selection.lowest([low[i] for i in pool.leaves], kept, dropped)
+        dropped = jnp.clip(current - target + swapped, 0, masks.num_kept(may_go))
+        gone = selection.lowest(values, may_go, dropped)
         kept = [m & ~g for m, g in zip(kept, gone, strict=True)]
         if grow is not None:
             missing = target - (current - dropped)
-            back = selection.lowest([-high[i] for i in pool.leaves], [~m for m in kept], missing)
+            others = [patterns.to_units(pattern, high[i], jnp.ones_like(leaves[i]))[0] for i in pool.leaves]
+            back = selection.lowest([-x for x in others], [~m for m in kept], missing)
             kept = [m | b for m, b in zip(kept, back, strict=True)]
         for i, m in zip(pool.leaves, kept, strict=True):
-            leaves[i] = m
+            leaves[i] = patterns.to_entries(pattern, m, leaves[i].shape)
     return jax.tree.unflatten(structure, leaves)
 
 
@@ -158,6 +162,7 @@ def sparsify(
     rule: Rule,
     schedule: Schedule,
     *,
+    pattern: Pattern | None = None,
     prunable: masks.Prunable = masks.is_kernel,
     key: Key[Array, ""] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -185,6 +190,8 @@ def sparsify(
         "erdos_renyi_kernel", or a mapping from regular expressions over path names ("encoder/.*") to sparsities, which
         then stand for the sparsity of the schedule.
       schedule: `constant`, `one_shot`, `cubic`, `polynomial` or `iterative`.
+      pattern: what goes and comes together, from `lotto_jax.pruning.patterns`; numbers then count blocks. Default:
+        every entry by itself.
       prunable: which leaves of params can be pruned, as in `lotto_jax.pruning.ones`; kernels by default.
       key: a typed key, for rules that draw at random; `jax.random.key(0)` by default.
 
@@ -209,16 +216,19 @@ def sparsify(
     """
     tx = optax.with_extra_args_support(tx)
     grows = rule.grow is not None
+    pattern = patterns.entries() if pattern is None else pattern
+    if rule.random_start and pattern.spared is not None:
+        raise ValueError("An n:m pattern takes a rule that removes weights by scores; random masks do not keep to it.")
     if rule.swapped is not None:
         rule.swapped(jnp.int32(0), schedule.end)  # raises where it needs an end
 
     def init(params: Params) -> SparseState:
         mask = masks.ones(params, prunable)
         start_key, step_key = jax.random.split(jax.random.key(0) if key is None else key)
-        _pools(mask, rule, schedule.sparsity)  # raises on what does not fit
+        _pools(mask, rule, schedule.sparsity, pattern)  # raises on what does not fit
         step = jnp.zeros((), jnp.int32)
         if rule.random_start:
-            mask = _select(rule, schedule, step, mask, random_scores(start_key, params), None)
+            mask = _select(rule, schedule, pattern, step, mask, random_scores(start_key, params), None)
         history: Any = ()
         if rule.accumulates:
             history = jax.tree.map(lambda m: jnp.zeros(m.shape, jnp.float32), mask)
@@ -243,7 +253,7 @@ def sparsify(
         def change(carry: tuple[Mask, Any]) -> tuple[Mask, Any]:
             mask, inner = carry
             grow = rule.grow(evidence) if rule.grow is not None else None
-            new = _select(rule, schedule, step, mask, rule.keep(evidence), grow)
+            new = _select(rule, schedule, pattern, step, mask, rule.keep(evidence), grow)
             if grows:
                 grown = jax.tree.map(lambda a, b: a & ~b if a.ndim else jnp.zeros((), bool), new, mask)
                 inner = _forget(tx, inner, grown)

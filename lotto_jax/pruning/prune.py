@@ -155,9 +155,9 @@ def scoped_prune(
       ValueError: as `global_prune`, and if the scope is unknown or a mapping comes with another one than "layerwise",
         an expression matches no leaf, or the pattern does not fit a leaf.
 
-    >>> pruned = scoped_prune(magnitude(params), mask, 0.2, "lamp")
-    >>> half = scoped_prune(magnitude(params), mask, 0.5, pattern=patterns.nm(2, 4))
-    >>> by_name = scoped_prune(magnitude(params), mask, {"conv/.*": 0.5, ".*kernel": 0.9}, "layerwise")
+    >>> scores, mask = magnitude(params), ones(params)
+    >>> half = scoped_prune(scores, mask, 0.5, "lamp", patterns.nm(2, 4))
+    >>> by_name = scoped_prune(scores, mask, {"conv/.*": 0.5, ".*kernel": 0.9}, "layerwise")
     """
     if scope not in ("global", "layerwise", "lamp"):
         raise ValueError(f"scope is {scope!r}; it takes one of global, layerwise, lamp.")

@@ -44,7 +44,8 @@ def lamp(scores: Scores, mask: Mask) -> Scores:
     Returns:
       Scores in (0, 1], 0 where pruned; float32, or float64 where scores are.
 
-    >>> pruned = global_prune(lamp(magnitude(params), mask), mask, 0.2)
+    >>> lamp({"w": jnp.asarray([[2.0, 1.0]])}, {"w": jnp.ones((1, 2), bool)})
+    {'w': Array([[1. , 0.2]], dtype=float32)}
     """
 
     def leaf(s: Array, m: Array) -> Array:

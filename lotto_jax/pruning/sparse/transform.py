@@ -1,5 +1,6 @@
 """Optax transformations that keep a mask, and that change it while training runs."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -228,7 +229,8 @@ def sparsify(
         _pools(mask, rule, schedule.sparsity, pattern)  # raises on what does not fit
         step = jnp.zeros((), jnp.int32)
         if rule.random_start:
-            mask = _select(rule, schedule, pattern, step, mask, random_scores(start_key, params), None)
+            first = jax.jit(functools.partial(_select, rule, schedule, pattern, grow=None))
+            mask = first(step, mask, random_scores(start_key, params))
         history: Any = ()
         if rule.accumulates:
             history = jax.tree.map(lambda m: jnp.zeros(m.shape, jnp.float32), mask)

@@ -84,15 +84,20 @@ def masked_updates(tx: optax.GradientTransformation, mask: Mask) -> optax.Gradie
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
-def _once(due: Bool[Array, ""], change: Callable[[PyTree], PyTree], value: PyTree) -> PyTree:
-    """`change(value)` where due, else value. Costs nothing where not due, also under `vmap`.
+def _once(due: Bool[Array, ""], change: Callable[[PyTree, PyTree], PyTree], value: PyTree, seen: PyTree) -> PyTree:
+    """`change(value, seen)` where due, else value. Costs nothing where not due, also under `vmap`.
 
     A loop of one step or none: `lax.cond` under `vmap` computes both branches in every step, a loop runs only if some
-    ticket is due.
+    ticket is due. XLA takes what does not change in a loop out of it, and so would compute scores in every step; behind
+    the barrier everything depends on `due`, which changes.
     """
-    return lax.while_loop(lambda carry: carry[0], lambda carry: (jnp.zeros_like(due), change(carry[1])), (due, value))[
-        1
-    ]
+
+    def body(carry: tuple) -> tuple:
+        now, value = carry
+        behind, _ = lax.optimization_barrier((seen, now))
+        return jnp.zeros_like(now), change(value, behind)
+
+    return lax.while_loop(lambda carry: carry[0], body, (due, value))[1]
 
 
 class _Pool(NamedTuple):
@@ -170,7 +175,7 @@ def sparsify(
     """`tx` that makes params sparse while it trains them, by a rule on a schedule.
 
     Wrap the whole optimizer; the training loop stays as it is. `update` needs params. The masks are in the state
-    (`mask_of(opt_state)`) and change inside the compiled step; a step between two changes costs two selects a weight.
+    (`mask_of(opt_state)`) and change inside the compiled step; between two changes no score is computed.
     Works under `jit`, under `vmap` over stacked params and states, and on sharded arrays.
 
     A call changes the mask by the params and gradients that it gets, then updates with the new mask. Where a rule
@@ -250,35 +255,35 @@ def sparsify(
                 params,
                 grads,
             )
-        evidence = Evidence(params, grads, history, jax.random.fold_in(state.key, step))
+        evidence = Evidence(params, grads, history, state.key)
 
-        def change(carry: tuple[Mask, Any]) -> tuple[Mask, Any]:
-            mask, inner = carry
+        def change(mask: Mask, evidence: Evidence) -> Mask:
+            evidence = evidence._replace(key=jax.random.fold_in(evidence.key, step))
             grow = rule.grow(evidence) if rule.grow is not None else None
-            new = _select(rule, schedule, pattern, step, mask, rule.keep(evidence), grow)
-            if grows:
-                grown = jax.tree.map(lambda a, b: a & ~b if a.ndim else jnp.zeros((), bool), new, mask)
-                inner = _forget(tx, inner, grown)
-            return new, inner
+            return _select(rule, schedule, pattern, step, mask, rule.keep(evidence), grow)
 
         due = schedule.due(step)
         if rule.random_start:
             due = (due & (step > 0)) if grows else jnp.zeros_like(due)
-        mask, inner = _once(due, change, (state.mask, inner))
+        mask = _once(due, change, state.mask, evidence)
+        stays = mask
+        if grows:
+            # Outside of the loop, where it fuses with the optimizer: a loop that carries the moments copies them.
+            grown = jax.tree.map(lambda a, b: a & ~b if a.ndim else jnp.zeros((), bool), mask, state.mask)
+            inner = _forget(tx, inner, grown)
+            stays = jax.tree.map(jnp.logical_and, mask, state.mask)  # what came back is 0 first
 
         gradients = grads if rule.straight_through else masks.apply(grads, mask)
         updates, after = tx.update(gradients, inner, params, **extra)
-        stays = mask
         if grows:
             updates = jax.tree.map(lambda u: jnp.where(due, jnp.zeros((), u.dtype), u), updates)
             after = jax.tree.map(lambda x, y: jnp.where(due, x, y), inner, after)
-            stays = jax.tree.map(jnp.logical_and, mask, state.mask)  # what came back is 0 first
         if not rule.straight_through:
             updates = _only_kept(updates, params, stays)
 
         snapshot = state.snapshot
         if schedule.rewind:
-            snapshot = _once(step == schedule.rewind.save, lambda _: (params, state.inner), snapshot)
+            snapshot = _once(step == schedule.rewind.save, lambda _, now: now, snapshot, (params, state.inner))
             now = schedule.rewind.now(step)
             start = snapshot[0] if rule.straight_through else masks.apply(snapshot[0], mask)
             updates = jax.tree.map(lambda u, s, p: jnp.where(now, s - p, u), updates, start, params)

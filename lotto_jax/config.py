@@ -49,7 +49,9 @@ def default() -> ConfigDict:
     config.imp = ConfigDict()
     config.imp.rounds = 20  # n
     config.imp.fraction = 0.2  # p: share of the remaining weights removed each round
-    config.imp.rule = "global_magnitude"  # or layerwise_magnitude, or "package.module:function"
+    config.imp.rule = (
+        "global_magnitude"  # layerwise_magnitude, lamp, a pattern (docs/sparsity.md), or "module:function"
+    )
     config.imp.rewind_step = 10  # i: winning tickets start from the state after i steps; 0: from initialization
     config.imp.pruned = ("both",)  # both, and/or component names: each is a ticket search of its own
     config.imp.arms = ("winning", "random")  # and/or random_pruned, snip, grasp

@@ -62,6 +62,19 @@ def test_pruning_imports_only_jax_numpy_and_jaxtyping():
                 assert root in {"jax", "numpy", "jaxtyping", "lotto_jax"}, f"{path.name} imports {root}"
 
 
+def test_sparse_training_imports_optax_besides():
+    for path in (PACKAGE / "pruning" / "sparse").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in names:
+                root = name.split(".")[0]
+                assert root in sys.stdlib_module_names or root in {"jax", "jaxtyping", "lotto_jax", "optax"}, name
+                assert root != "lotto_jax" or name.startswith("lotto_jax.pruning"), f"{path.name} imports {name}"
+
+
 def test_importing_pruning_loads_no_other_framework():
     others = ("flax", "optax", "orbax", "tensorflow")
     code = f"import sys, lotto_jax.pruning; print([m for m in {others} if m in sys.modules])"

@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 
 from lotto_jax import names, pruning
 from lotto_jax.objectives.state import Objective
+from lotto_jax.pruning import patterns
+from lotto_jax.pruning.patterns import Pattern
 
 # (params, mask, fraction) -> mask of one ticket; jitted and vmapped, with a traced fraction.
 Rule = Callable[[pruning.Params, pruning.Mask, Float[Array, ""]], pruning.Mask]
@@ -26,7 +28,31 @@ def layerwise_magnitude(params: pruning.Params, mask: pruning.Mask, fraction: Fl
     return pruning.layerwise_prune(pruning.magnitude(params), mask, fraction)
 
 
-RULES: dict[str, Rule] = {"global_magnitude": global_magnitude, "layerwise_magnitude": layerwise_magnitude}
+def lamp(params: pruning.Params, mask: pruning.Mask, fraction: Float[Array, ""]) -> pruning.Mask:
+    """The smallest weights go, of all layers together, each measured by what is left of its layer (Lee et al. 2021)."""
+    return pruning.scoped_prune(pruning.magnitude(params), mask, fraction, "lamp")
+
+
+def _in_pattern(pattern: Pattern) -> Rule:
+    """The blocks with the smallest mean |weight| go, of all layers together; fractions count blocks."""
+
+    def rule(params: pruning.Params, mask: pruning.Mask, fraction: Float[Array, ""]) -> pruning.Mask:
+        return pruning.scoped_prune(pruning.magnitude(params), mask, fraction, "global", pattern)
+
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    "global_magnitude": global_magnitude,
+    "layerwise_magnitude": layerwise_magnitude,
+    "lamp": lamp,
+    "blocks_4x4": _in_pattern(patterns.blocks(4, 4)),
+    "output_channels": _in_pattern(patterns.channels(-1)),
+    "two_of_four": _in_pattern(patterns.nm(2, 4)),
+}
+
+# The share of the weights that a rule always keeps, where that is not 0.
+KEEPS: dict[str, float] = {"two_of_four": 0.5}
 
 
 def rule_of(config: ConfigDict) -> Rule:
@@ -111,10 +137,16 @@ def check_pruned(config: ConfigDict, objective: Objective) -> dict[str, int]:
 def check_rounds(config: ConfigDict, objective: Objective) -> None:
     """Raise ValueError if `config.imp.fraction` or `pruned` is out of range, or there are more rounds than weights."""
     imp = config.imp
+    always = KEEPS.get(imp.rule, 0.0)
     if not 0 < imp.fraction < 1:
         raise ValueError(f"config.imp.fraction is {imp.fraction}; it must lie between 0 and 1.")
     for pruned, weights in check_pruned(config, objective).items():
         for number, left in zip(range(1, imp.rounds + 1), _left_by_round(weights, imp.fraction), strict=False):
+            if always * weights >= left:
+                raise ValueError(
+                    f"config.imp.rounds is {imp.rounds}, but config.imp.rule = {imp.rule!r} always keeps {always:.0%}, "
+                    f"which is what round {number} would find (pruned: {pruned}); lower it to {number - 1}."
+                )
             if round(imp.fraction * left) in (0, left):
                 raise ValueError(
                     f"config.imp.rounds is {imp.rounds}, but round {number} would find only {left} of {weights} "

@@ -1,5 +1,6 @@
 """Pruning as pure functions of pytrees; imports only JAX and NumPy (and jaxtyping for annotations)."""
 
+from lotto_jax.pruning import patterns
 from lotto_jax.pruning.channels import (
     EarlyBird,
     apply_channel_mask,
@@ -26,9 +27,9 @@ from lotto_jax.pruning.masks import (
     stack,
     unpack,
 )
-from lotto_jax.pruning.prune import global_prune, layerwise_prune, prune_to_sparsity, random_like
+from lotto_jax.pruning.prune import global_prune, layerwise_prune, prune_to_sparsity, random_like, scoped_prune
 from lotto_jax.pruning.saliency import grasp, mean_over, snip
-from lotto_jax.pruning.scores import Scores, magnitude, random_scores
+from lotto_jax.pruning.scores import Scores, lamp, magnitude, random_scores
 from lotto_jax.pruning.structured import channel_scores, mask_channels
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "grasp",
     "in_components",
     "is_kernel",
+    "lamp",
     "layerwise_prune",
     "magnitude",
     "mask_channels",
@@ -58,9 +60,11 @@ __all__ = [
     "ones",
     "pack",
     "path_name",
+    "patterns",
     "prune_to_sparsity",
     "random_like",
     "random_scores",
+    "scoped_prune",
     "slimming_penalty",
     "snip",
     "sparsity",

@@ -1,13 +1,20 @@
 """Pruning: from scores and a mask to a smaller mask, exactly and without a sort."""
 
+import functools
+from collections.abc import Mapping
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Scalar
 
-from lotto_jax.pruning import masks, selection
+from lotto_jax.pruning import distributions, masks, patterns, selection
 from lotto_jax.pruning.masks import Mask
-from lotto_jax.pruning.scores import Scores
+from lotto_jax.pruning.patterns import Pattern
+from lotto_jax.pruning.scores import Scores, lamp
+
+Scope = Literal["global", "layerwise", "lamp"]
 
 
 def _check(scores: Scores, mask: Mask, **fractions: float | Array) -> None:
@@ -100,6 +107,73 @@ def prune_to_sparsity(scores: Scores, mask: Mask, sparsity: Scalar | float) -> M
     """
     _check(scores, mask, sparsity=sparsity)
     return _prune_to_sparsity(scores, mask, jnp.asarray(sparsity, jnp.float32))
+
+
+@functools.partial(jax.jit, static_argnames=("scope", "pattern"))
+def _scoped_prune(scores: Scores, mask: Mask, fractions: list, scope: Scope, pattern: Pattern) -> Mask:
+    leaves, structure = jax.tree.flatten(mask)
+    where = [i for i, m in enumerate(leaves) if masks.is_prunable(m)]
+    values = jax.tree.leaves(scores)
+    found = [patterns.to_units(pattern, values[i], leaves[i]) for i in where]
+    units, kept, may_go = ([leaf[part] for leaf in found] for part in range(3))
+    if scope == "lamp":
+        units = lamp(units, kept)
+    pools = [[j] for j in range(len(where))] if scope == "layerwise" else [list(range(len(where)))]
+    for pool, fraction in zip(pools, fractions, strict=True):
+        allowed = [may_go[j] for j in pool]
+        count = selection.rounded_share(fraction, masks.num_kept([kept[j] for j in pool]))
+        gone = selection.lowest([units[j] for j in pool], allowed, jnp.minimum(count, masks.num_kept(allowed)))
+        for j, g in zip(pool, gone, strict=True):
+            leaf = leaves[where[j]]
+            leaves[where[j]] = leaf & ~patterns.to_entries(pattern, g, leaf.shape)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def scoped_prune(
+    scores: Scores,
+    mask: Mask,
+    fraction: Scalar | float | Mapping[str, Scalar | float],
+    scope: Scope = "global",
+    pattern: Pattern | None = None,
+) -> Mask:
+    """Remove the lowest-scored `fraction` of what is kept, selected from a scope and in a pattern.
+
+    Args:
+      scores: float pytree with the structure of `mask`; higher = keep. Non-negative for "lamp".
+      mask: boolean pytree; scalar leaves stay as they are.
+      fraction: in [0, 1], may be traced. With the scope "layerwise" also a mapping from regular expressions over path
+        names to fractions: each leaf takes the first that matches its whole name, and stays as it is if none does.
+      scope: "global" pools all leaves, "layerwise" prunes each by the same fraction, "lamp" pools them by scores that
+        are normalized within each leaf (`lamp`).
+      pattern: what goes together, from `patterns`; default: every entry by itself. Fractions count blocks, and with
+        `patterns.nm` no more than the pattern allows goes.
+
+    Returns:
+      The smaller mask.
+
+    Raises:
+      ValueError: as `global_prune`, and if the scope is unknown or a mapping comes with another one than "layerwise",
+        an expression matches no leaf, or the pattern does not fit a leaf.
+
+    >>> scores, mask = magnitude(params), ones(params)
+    >>> half = scoped_prune(scores, mask, 0.5, "lamp", patterns.nm(2, 4))
+    >>> by_name = scoped_prune(scores, mask, {"conv/.*": 0.5, ".*kernel": 0.9}, "layerwise")
+    """
+    if scope not in ("global", "layerwise", "lamp"):
+        raise ValueError(f"scope is {scope!r}; it takes one of global, layerwise, lamp.")
+    names = [masks.path_name(p) for p, m in jax.tree_util.tree_leaves_with_path(mask) if masks.is_prunable(m)]
+    if isinstance(fraction, Mapping):
+        if scope != "layerwise":
+            raise ValueError(
+                f"fraction is a mapping, which gives each leaf its own; the scope is {scope!r}, not layerwise."
+            )
+        fractions = distributions.by_expression(names, fraction, 0.0)
+    else:
+        fractions = [fraction] * (len(names) if scope == "layerwise" else 1)
+    for each in fractions:
+        _check(scores, mask, fraction=each)
+    fractions = [jnp.asarray(f, jnp.float32) for f in fractions]
+    return _scoped_prune(scores, mask, fractions, scope, patterns.entries() if pattern is None else pattern)
 
 
 @jax.jit

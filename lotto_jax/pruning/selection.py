@@ -140,6 +140,18 @@ def rounded_share(fraction: Float[Array, ""], count: Int[Array, ""]) -> Int[Arra
         return jnp.rint(decimal * wide).astype(jnp.int32)
 
 
+def share_up(fraction: Float[Array, ""], count: int) -> Int[Array, ""]:
+    """fraction * count rounded up, for a count below 2**31; of the fraction 2e-7 are taken for rounding errors.
+
+    So a third of 24, computed in float32, is 8; and the fraction 1 is all of them.
+    """
+    with jax.enable_x64(True):
+        unit = jnp.int64(10**DECIMALS)
+        decimal = jnp.rint(fraction.astype(jnp.float64) * unit.astype(jnp.float64)).astype(jnp.int64)
+        up = -(-(decimal - 2) * jnp.int64(count) // unit)
+        return jnp.where(decimal == unit, count, jnp.maximum(up, 0)).astype(jnp.int32)
+
+
 def lowest(
     scores: list[Float[Array, "..."]], kept: list[Bool[Array, "..."]], k: Int[Array, ""]
 ) -> list[Bool[Array, "..."]]:

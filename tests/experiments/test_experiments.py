@@ -90,7 +90,9 @@ def test_a_rule_of_ones_own_prunes(tmp_path):
     assert {round(r.sparsity, 3) for r in read_results(tmp_path / "run") if r.arm == "winning"} == {0.1}
     run(tiny.config(imp__rule="layerwise_magnitude", imp__rounds=1), tmp_path / "layerwise")
     assert {round(r.sparsity, 2) for r in read_results(tmp_path / "layerwise") if r.arm == "winning"} == {0.2}
-    with pytest.raises(ValueError, match=r"config.imp.rule is 'smallest'; it takes one of global_magnitude"):
+    with pytest.raises(
+        ValueError, match=r"config.imp.rule is 'smallest'; it takes one of blocks_4x4, global_magnitude"
+    ):
         run(tiny.config(imp__rule="smallest"), tmp_path / "bad")
 
 

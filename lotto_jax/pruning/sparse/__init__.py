@@ -1,0 +1,43 @@
+"""Sparse training in any optax loop: wrap an optimizer with `sparsify`, or keep a given mask with `masked_updates`.
+
+The one part of `lotto_jax.pruning` that imports optax; `import lotto_jax.pruning` does not import it.
+"""
+
+from lotto_jax.pruning.sparse.rules import (
+    Evidence,
+    Rule,
+    magnitude,
+    movement,
+    random,
+    rigl,
+    saliency,
+    set_,
+    static,
+    straight_through,
+)
+from lotto_jax.pruning.sparse.schedules import Schedule, constant, cubic, iterative, one_shot, polynomial
+from lotto_jax.pruning.sparse.transform import SparseState, forward_params, mask_of, masked_updates, sparsify
+
+__all__ = [
+    "Evidence",
+    "Rule",
+    "Schedule",
+    "SparseState",
+    "constant",
+    "cubic",
+    "forward_params",
+    "iterative",
+    "magnitude",
+    "mask_of",
+    "masked_updates",
+    "movement",
+    "one_shot",
+    "polynomial",
+    "random",
+    "rigl",
+    "saliency",
+    "set_",
+    "sparsify",
+    "static",
+    "straight_through",
+]

@@ -24,7 +24,7 @@ from lotto_jax.experiments import imp
 from lotto_jax.experiments.arms import Arm, Round
 from lotto_jax.experiments.protocol import Experiment, Phase
 from lotto_jax.objectives.state import Objective, TrainState
-from lotto_jax.reports import sections
+from lotto_jax.reports import convergence, sections
 from lotto_jax.runs import directory as directories
 from lotto_jax.runs.tickets import Ticket, names
 from lotto_jax.tickets import LoadedTicket
@@ -129,6 +129,6 @@ def phases(run: Run) -> list[Phase]:
 EXPERIMENT = Experiment(
     check,
     phases,
-    figures=(sections.metrics, sections.curves, sections.pictures),
+    figures=(sections.metrics, convergence.stability, sections.curves, convergence.convergence, sections.pictures),
     reads=(*(f"imp.{field}" for field in READS), "transfer"),
 )

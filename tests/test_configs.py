@@ -18,7 +18,8 @@ FILES = [p for p in sorted((Path(__file__).resolve().parents[1] / "configs").glo
 
 
 GP = ("", "cpu", "gp")
-VARIANTS = {"linear_ae_mnist": ("", "cpu", "rewind0"), "quickstart": ("",), "wgan_cifar10": GP, "wgan_celeba": GP}
+VARIANTS = {name: ("", "cpu", "rewind0") for name in ("dcgan_cifar10", "linear_ae_mnist")}
+VARIANTS |= {"quickstart": ("",), "wgan_cifar10": GP, "wgan_celeba": GP}
 CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("", "cpu"))]
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "celeb_a": (32, 32, 3)}
 

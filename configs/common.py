@@ -105,6 +105,15 @@ def choose(variant: str, config: ConfigDict, **variants: Callable[[ConfigDict], 
     return variants[variant](config) if variant else config
 
 
+def transfer(config: ConfigDict, component: str, target: str) -> ConfigDict:
+    """A search for the tickets of `target` that also trains those which another search found for `component`."""
+    config.experiment = "transfer"
+    config.imp.pruned = (target,)
+    config.imp.arms = ("winning", "random", "transfer")
+    config.transfer.component = component
+    return config
+
+
 def cpu(**scale) -> Callable[[ConfigDict], ConfigDict]:
     """The variant that is scaled down to two CPU cores, see `two_cores`."""
     return lambda config: two_cores(config, **scale)

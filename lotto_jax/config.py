@@ -54,9 +54,13 @@ def default() -> ConfigDict:
     )
     config.imp.rewind_step = 10  # i: winning tickets start from the state after i steps; 0: from initialization
     config.imp.pruned = ("both",)  # both, and/or component names: each is a ticket search of its own
-    config.imp.arms = ("winning", "random")  # and/or random_pruned, snip, grasp
+    config.imp.arms = ("winning", "random")  # and/or random_pruned, snip, grasp; transfer in its experiment
     config.imp.score_batches = 1  # batches whose mean loss snip and grasp take
     config.imp.one_shot_sparsities = ()  # pruned at once from the dense network, of the first entry of `pruned`
+
+    config.transfer = ConfigDict()  # of the experiment transfer, which reads config.imp, too
+    config.transfer.source = ""  # run directory of the search whose tickets are taken over
+    config.transfer.component = "both"  # what that search pruned; it becomes the only entry of config.imp.pruned here
 
     config.early_bird = ConfigDict()  # of the experiments early_bird, which does not read config.imp, and table2
     config.early_bird.compressions = (0.5,)  # shares of the batch-norm channels removed; each is a ticket of its own

@@ -5,13 +5,14 @@ The file holds the tensors `params/<leaf>` and `model_state/<leaf>`, the state t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
+from ml_collections import ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -104,26 +105,50 @@ def export(workdir: str | Path, name: str, path: str | Path) -> None:
       StorageError: if the state that it starts from is damaged; running the configuration again repairs it.
       ValueError: if there is no such run or ticket.
     """
-    workdir = Path(workdir)
+    [ticket] = of_run(Path(workdir), [name])
+    params = _flat(ticket.params)
+    mask = {leaf: keep for leaf, keep in _flat(ticket.mask).items() if np.ndim(keep)}
+    tensors = {f"params/{leaf}": array for leaf, array in params.items()}
+    tensors |= {f"model_state/{leaf}": array for leaf, array in _flat(ticket.model_state).items()}
+    tensors |= {f"mask/{leaf}": array for leaf, array in mask.items()}
+    contiguous = {key: np.require(array, requirements="C") for key, array in tensors.items()}
+    write_atomically(Path(path), save(contiguous, metadata={"provenance": json.dumps(ticket.provenance)}))
+
+
+def of_run(workdir: Path, names: Sequence[str]) -> list[LoadedTicket]:
+    """Tickets of a run, whose rewound weights are in its snapshots, in `LoadedTicket`'s nested dicts of NumPy arrays.
+
+    Args:
+      workdir: the run directory.
+      names: of the tickets (`runs.tickets.names` lists them); tickets of one snapshot read it once.
+
+    Raises:
+      StorageError: if the state that one starts from is damaged; running the configuration again repairs it.
+      ValueError: if there is no such run or ticket.
+    """
     config = directories.config_of(workdir)
-    packed, provenance = tickets.read(workdir, name)
+    stored = [tickets.read(workdir, name) for name in names]
     store = checkpoints.Store(workdir / kept.CHECKPOINTS / kept.SNAPSHOTS, alone=True)
     try:
-        states = store.restore(provenance["start"])
+        snapshots = {step: _fields(store.restore(step)) for step in {provenance["start"] for _, provenance in stored}}
     finally:
         store.close()
-    own = jax.tree.map(lambda x: np.asarray(x[list(config.seeds).index(provenance["seed"])]), _fields(states))
+    return [_ticket(config, packed, entries, snapshots[entries["start"]]) for packed, entries in stored]
+
+
+def _ticket(
+    config: ConfigDict, packed: Mapping[str, np.ndarray], provenance: dict[str, Any], snapshot: dict[str, Any]
+) -> LoadedTicket:
+    """One ticket of a run from its packed mask, its provenance, and the states of all seeds that it starts from."""
+    own = jax.tree.map(lambda x: np.asarray(x[list(config.seeds).index(provenance["seed"])]), snapshot)
     params, model_state = _flat(own["params"]), own["model_state"]
     model_state = {key: value for key, value in model_state.items() if key != detection.COLLECTION}
     mask = {leaf: _unpacked(bits, params[leaf].shape) for leaf, bits in packed.items()}
     if provenance["unit"] == "channels":  # a masked channel loses its shift too
         mask = {leaf: np.asarray(keep) for leaf, keep in channels.masked_leaves(params, dict(mask)).items()}
-    tensors = {f"params/{leaf}": array for leaf, array in params.items()}
-    tensors |= {f"model_state/{leaf}": array for leaf, array in _flat(model_state).items()}
-    tensors |= {f"mask/{leaf}": array for leaf, array in mask.items()}
     provenance = {"model": config.model.to_dict(), "dataset": config.dataset.name, **provenance}
-    contiguous = {key: np.require(array, requirements="C") for key, array in tensors.items()}
-    write_atomically(Path(path), save(contiguous, metadata={"provenance": json.dumps(provenance)}))
+    whole = {leaf: mask.get(leaf, np.True_) for leaf in params}
+    return LoadedTicket(_nested(params), _nested(whole), model_state, provenance)
 
 
 def show(ticket: LoadedTicket) -> str:

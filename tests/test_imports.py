@@ -13,7 +13,7 @@ LAYERS = [
     {"models", "data"},
     {"objectives"},
     {"training"},
-    {"metrics"},
+    {"metrics", "analysis"},
     {"runs"},
     {"reports", "tickets", "export"},
     {"experiments"},

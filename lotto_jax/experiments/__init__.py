@@ -7,7 +7,7 @@ A new one is a module with an `EXPERIMENT` (`protocol.Experiment`) and a row her
 from ml_collections import ConfigDict
 
 from lotto_jax import names
-from lotto_jax.experiments import dense, early_bird, imp, one_shot, prune_at_init, table2
+from lotto_jax.experiments import dense, early_bird, imp, one_shot, prune_at_init, table2, transfer
 from lotto_jax.experiments.protocol import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -17,6 +17,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "one_shot": one_shot.EXPERIMENT,
     "prune_at_init": prune_at_init.EXPERIMENT,
     "table2": table2.EXPERIMENT,
+    "transfer": transfer.EXPERIMENT,
 }
 
 

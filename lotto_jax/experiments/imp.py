@@ -7,6 +7,7 @@ A last phase trains the one-shot tickets.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import jax
@@ -18,7 +19,7 @@ from lotto_jax.experiments import arms, dense, one_shot, prune_at_init, selectio
 from lotto_jax.experiments.arms import Arm, Round
 from lotto_jax.experiments.protocol import Experiment, Phase, Start
 from lotto_jax.objectives.state import Objective, TrainState
-from lotto_jax.reports import sections
+from lotto_jax.reports import convergence, sections
 from lotto_jax.training import hosts, stacks
 from lotto_jax.training.feed import Feed
 
@@ -35,13 +36,18 @@ ARMS: dict[str, Arm] = {
 
 def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
     """Raise ValueError on the first field of `config.imp` that makes no sense for the networks or the data."""
-    selections.check_arms(config, ARMS)
+    check_search(config, objective, feed, ARMS)
+    one_shot.check_sparsities(config, objective)
+
+
+def check_search(config: ConfigDict, objective: Objective, feed: Feed, known: Collection[str]) -> None:
+    """Raise ValueError on the first field of the rounds of a search with `known` arms that makes no sense."""
+    selections.check_arms(config, known)
     if "winning" not in config.imp.arms:
         raise ValueError("config.imp.arms must hold 'winning'; the other arms are as sparse as its tickets.")
     prune_at_init.check_arms(config)
     selections.rule_of(config)
     selections.check_rounds(config, objective)
-    one_shot.check_sparsities(config, objective)
     selections.check_rewind(config, feed.steps)
 
 
@@ -60,9 +66,9 @@ def _winning(run: Run, number: int, pruned: str) -> pruning.Mask:
     return mask
 
 
-def _round(run: Run, number: int) -> Phase:
+def _round(run: Run, number: int, known: Mapping[str, Arm]) -> Phase:
     imp = run.config.imp
-    chosen = {name: ARMS[name] for name in imp.arms}
+    chosen = {name: known[name] for name in imp.arms}
 
     def start() -> Start:
         rewound: TrainState = run.snapshot(imp.rewind_step)
@@ -85,10 +91,20 @@ def _round(run: Run, number: int) -> Phase:
     )
 
 
+def search(run: Run, known: Mapping[str, Arm]) -> list[Phase]:
+    """The dense networks, and the rounds, each with the arms of `known` that `config.imp.arms` names."""
+    rounds = [_round(run, number, known) for number in range(1, run.config.imp.rounds + 1)]
+    return [dense.phase(run, [run.config.imp.rewind_step]), *rounds]
+
+
 def phases(run: Run) -> list[Phase]:
     """The dense networks, the rounds, and the one-shot tickets."""
-    rounds = [_round(run, number) for number in range(1, run.config.imp.rounds + 1)]
-    return [dense.phase(run, [run.config.imp.rewind_step]), *rounds, *one_shot.phase(run)]
+    return [*search(run, ARMS), *one_shot.phase(run)]
 
 
-EXPERIMENT = Experiment(check, phases, (sections.metrics, sections.curves, sections.pictures), reads=("imp",))
+EXPERIMENT = Experiment(
+    check,
+    phases,
+    (sections.metrics, convergence.stability, sections.curves, convergence.convergence, sections.pictures),
+    reads=("imp",),
+)

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from lotto_jax.experiments import dense, selections
 from lotto_jax.experiments.protocol import Experiment, Phase, Record, Start, Trained, join
 from lotto_jax.objectives.state import Objective
-from lotto_jax.reports import sections
+from lotto_jax.reports import convergence, sections
 from lotto_jax.training import hosts
 from lotto_jax.training.feed import Feed
 
@@ -89,6 +89,6 @@ def phase(run: Run, drawn: bool = False) -> list[Phase]:
 EXPERIMENT = Experiment(
     check,
     phases=lambda run: [dense.phase(run, [run.config.imp.rewind_step]), *phase(run, drawn=True)],
-    figures=(sections.metrics, sections.curves, sections.pictures),
+    figures=(sections.metrics, convergence.stability, sections.curves, convergence.convergence, sections.pictures),
     reads=("imp.one_shot_sparsities", "imp.pruned", "imp.rewind_step"),
 )

@@ -17,7 +17,7 @@ from lotto_jax.experiments.arms import Arm, Round, stacks_of, work
 from lotto_jax.experiments.protocol import Experiment, Phase, Start
 from lotto_jax.objectives.state import Batch, Objective, TrainState
 from lotto_jax.pruning import saliency
-from lotto_jax.reports import sections
+from lotto_jax.reports import convergence, sections
 from lotto_jax.training import streams
 from lotto_jax.training.feed import Feed
 from lotto_jax.training.streams import Stream
@@ -133,6 +133,6 @@ def phases(run: Run) -> list[Phase]:
 EXPERIMENT = Experiment(
     check,
     phases,
-    figures=(sections.metrics, sections.curves),
+    figures=(sections.metrics, convergence.stability, sections.curves, convergence.convergence),
     reads=("imp.rounds", "imp.fraction", "imp.pruned", "imp.arms", "imp.score_batches"),
 )

@@ -15,8 +15,9 @@ from lotto_jax.reports.summary import Point, Winning
 from lotto_jax.reports.table2 import Row
 
 COLORS = {"winning": "tab:green", "random": "tab:red", "random_pruned": "tab:gray", "one_shot": "tab:orange"}
-COLORS |= {"snip": "tab:blue", "grasp": "tab:brown"}
+COLORS |= {"snip": "tab:blue", "grasp": "tab:brown", "transfer": "tab:cyan"}
 MARKERS = {"winning": "o", "random": "x", "random_pruned": "^", "one_shot": "s", "snip": "v", "grasp": "d"}
+MARKERS |= {"transfer": "P"}
 
 
 def in_rounds(arm: str) -> bool:

@@ -18,10 +18,12 @@ sparsity in every layer, started from the rewind step. <b>one_shot</b>: pruned a
 <b>snip</b>, <b>grasp</b>: pruned at initialization, by connection sensitivity or by gradient flow, and trained.
 <b>early_bird</b>: what is left of the dense network once the mask of its channels settled and those channels were
 removed, trained on (<b>early_bird_mixed</b>: in mixed precision); its sparsity is the share of channels.
+<b>transfer</b>: mask and rewound weights that another search found for a component, in a network that begins anew.
 <b>Sparsity</b>: the share of the whole network's weights that is pruned. <b>winning_sparsity</b>: the largest sparsity
 at which the winning mean is within the tolerance of the dense mean (the larger of one dense standard deviation and
 10 %; 10 points of FID; or as configured) and the random arm is significantly worse (one-sided Welch test, p &lt;
-0.05)."""
+0.05). <b>strict_winning_sparsity</b>: the same, but the winning mean is within the tolerance at all lower sparsities,
+too, and p is corrected by Holm's method for how many sparsities are tested; it takes three seeds."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }

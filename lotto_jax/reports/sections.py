@@ -79,6 +79,8 @@ def _metric(source: Source, metric: str) -> Section:
     found = [summary.winning(points, source.better(metric), pruned, tolerance) for pruned in choices]
     wins = [win for win in found if win is not None]
     sentences = [summary.sentence(win, metric) for win in wins]
+    strict = [summary.strictly_winning(points, source.better(metric), pruned, tolerance) for pruned in choices]
+    sentences += [summary.strict_sentence(win, metric) for win in strict if win is not None]
     words = [f"Measured with: {measured_with(entry)}."] if measured_with(entry) else []
     text = ["", f"{metric} (mean ± standard deviation over seeds)"]
     body = [f"<h2>{html.escape(metric)}</h2>", *(f"<p>{html.escape(s)}</p>" for s in [*sentences, *words])]

@@ -4,6 +4,7 @@ import math
 import statistics
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from scipy import stats
@@ -14,6 +15,7 @@ from lotto_jax.runs.results import Result
 FOUND = "found_step"  # of an early-bird ticket; -1 where none was found
 COLLAPSED = "collapsed"  # this metric is no result of its own: it says which seeds to leave out
 SIGNIFICANCE = 0.05
+STRICT_SEEDS = 3  # of each arm, for the stricter rule
 
 
 class Point(NamedTuple):
@@ -76,6 +78,27 @@ def default_tolerance(dense: Point) -> float:
     return max(dense.std, 0.1 * abs(dense.mean))
 
 
+def welch(control: Point, ticket: Point, better: Better) -> float:
+    """p-value of the one-sided Welch test that the control is worse than the ticket; both have two seeds or more."""
+    if control.std == ticket.std == 0:  # the test is undefined then; their means decide
+        worse = control.mean < ticket.mean if better == "higher" else control.mean > ticket.mean
+        return 0.0 if worse else 1.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of one arm without spread, as accuracies can be
+        side = "less" if better == "higher" else "greater"
+        return float(stats.ttest_ind(control.values, ticket.values, equal_var=False, alternative=side).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for how many they are (Holm 1979), in the same order."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected, least = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        least = max(least, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = least
+    return corrected
+
+
 def winning(points: list[Point], better: Better, pruned: str, tolerance: float = 0.0) -> Winning | None:
     """The largest sparsity at which the winning arm is as good as the dense network and the random arm is worse.
 
@@ -105,17 +128,39 @@ def winning(points: list[Point], better: Better, pruned: str, tolerance: float =
         control = arms["random"].get(number)
         if control is None or min(len(control.values), len(ticket.values)) < 2 or ticket.collapsed:
             continue
-        # Arms without any spread make the test undefined; their means decide then.
-        if control.std == ticket.std == 0:
-            p_value = 0.0 if sign * (control.mean - ticket.mean) > 0 else 1.0
-        else:
-            worse = "greater" if sign > 0 else "less"
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # of one arm without spread, as accuracies can be
-                test = stats.ttest_ind(control.values, ticket.values, equal_var=False, alternative=worse)
-            p_value = float(test.pvalue)
+        p_value = welch(control, ticket, better)
         if sign * (ticket.mean - dense.mean) <= allowed and p_value < SIGNIFICANCE:
             found = ticket.sparsity, p_value
+    return Winning(pruned, found[0], dense, allowed, found[1])
+
+
+def strictly_winning(points: list[Point], better: Better, pruned: str, tolerance: float = 0.0) -> Winning | None:
+    """The stricter rule beside `winning`: as good at this sparsity and at all lower ones, and significant among many.
+
+    The largest sparsity tested such that there, and at every lower one, the winning arm is within the tolerance of the
+    dense network, and the random arm is worse with p < 0.05 after Holm's correction over all sparsities tested. A
+    sparsity is tested with three seeds or more of both arms; one that is not, or where a winning ticket collapsed, ends
+    the range. Arguments are those of `winning`.
+
+    Returns:
+      `p_value` is the corrected one; None if that is not decidable, see `winning`, or no sparsity is tested.
+    """
+    if better == "neither":
+        return None
+    dense = next((p for p in points if p.arm == "dense"), None)
+    arms = {arm: {p.round: p for p in points if (p.pruned, p.arm) == (pruned, arm)} for arm in ("winning", "random")}
+    pairs = {number: (ticket, arms["random"].get(number)) for number, ticket in sorted(arms["winning"].items())}
+    tested = {n: (t, c) for n, (t, c) in pairs.items() if c and min(len(t.values), len(c.values)) >= STRICT_SEEDS}
+    if dense is None or not dense.values or not tested:
+        return None
+    p_values = dict(zip(tested, holm([welch(c, t, better) for t, c in tested.values()]), strict=True))
+    sign, allowed = -1 if better == "higher" else 1, tolerance or default_tolerance(dense)
+    found: tuple[float | None, float | None] = (None, None)
+    for number, (ticket, _) in pairs.items():
+        if number not in tested or ticket.collapsed or sign * (ticket.mean - dense.mean) > allowed:
+            break
+        if p_values[number] < SIGNIFICANCE:
+            found = ticket.sparsity, p_values[number]
     return Winning(pruned, found[0], dense, allowed, found[1])
 
 
@@ -153,4 +198,15 @@ def sentence(win: Winning, metric: str) -> str:
         f"winning_sparsity by {metric} (pruned: {win.pruned}): {win.sparsity:.2%}. There the winning ticket is "
         f"within {win.tolerance:.3g} of the dense {win.dense.mean:.4g}, and the random ticket worse "
         f"(Welch p = {win.p_value:.2g})."
+    )
+
+
+def strict_sentence(win: Winning, metric: str) -> str:
+    """The sparsity of the stricter rule in words."""
+    head = f"strict_winning_sparsity by {metric} (pruned: {win.pruned}): "
+    if win.sparsity is None:
+        return head + "none, with Holm's correction over the sparsities tested."
+    return (
+        f"{head}{win.sparsity:.2%}. Up to there the winning ticket is within {win.tolerance:.3g} of the dense network "
+        f"throughout, and there the random ticket is worse (Holm-corrected p = {win.p_value:.2g})."
     )

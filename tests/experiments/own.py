@@ -46,6 +46,30 @@ class Deep(nn.Module):
         return nn.Dense(image[0].size, name="decoder")(x).reshape(image.shape)
 
 
+class Coder(nn.Module):
+    """A dense layer, and a batch norm if wanted."""
+
+    width: int
+    norm: bool = False
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Dense(self.width, name="dense")(x)
+        return nn.BatchNorm(not train, name="norm")(x) if self.norm else x
+
+
+class Named(nn.Module):
+    """An autoencoder whose second component, which has batch statistics, has a name of choice."""
+
+    last: str = "decoder"
+    latent: int = 8
+
+    @nn.compact
+    def __call__(self, image, train):
+        z = nn.relu(Coder(self.latent, name="encoder")(image.reshape(image.shape[0], -1), train))
+        return Coder(image[0].size, True, name=self.last)(z, train).reshape(image.shape)
+
+
 def no_objective(image_shape):
     """What a function must not return."""
     return {"shape": image_shape}

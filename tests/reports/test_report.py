@@ -18,10 +18,11 @@ def test_a_report_is_one_file_with_table_figures_and_configuration(tmp_path):
     text = write(tmp_path / "run")
     assert "winning" in text and "one_shot" in text and "36.0" in text
     page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3  # against sparsity, curves, images
+    assert page.count("data:image/png;base64,") == 4  # against sparsity, curves, early stopping, images
+    assert "Early stopping by training loss" in text and "95 % interval of the mean" in page
     assert not re.search(r'(src|href)="(?!data:)', page)  # nothing outside the file
     assert "&quot;rewind_step&quot;: 3" in page or '"rewind_step": 3' in page
-    for name in ("reconstruction_loss_against_sparsity", "loss_curves", "reconstructions"):
+    for name in ("reconstruction_loss_against_sparsity", "loss_curves", "loss_early_stopping", "reconstructions"):
         picture = np.asarray(Image.open(tmp_path / "run" / "figures" / f"{name}.png").convert("L"))
         assert picture.shape[0] > 200 and picture.std() > 5  # not blank
         assert (tmp_path / "run" / "figures" / f"{name}.svg").read_text().startswith("<?xml")

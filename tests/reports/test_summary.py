@@ -114,3 +114,50 @@ def test_the_table_has_a_row_a_sparsity_and_a_column_an_arm():
     assert body[0] == ["0.00%", "1.000 ± 0.020", "", ""]
     assert body[1] == ["20.00%", "", "2.0 ± 1.4", ""]
     assert body[2] == ["50.00%", "", "", "2 ± 0"]
+
+
+def test_holms_correction_by_hand():
+    """Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1 is 0.04, 0.06, 0.06, 0.04, which must not fall."""
+    assert summary.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert summary.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert summary.holm([0.3]) == [0.3] and summary.holm([]) == []
+
+
+def test_the_strict_sparsity_takes_no_round_behind_one_that_is_too_bad():
+    good, bad, worse = (1.0, 1.01, 0.99), (1.2, 1.21, 1.19), (2.0, 2.1, 1.9)
+    points = search([good, good, bad, good], [worse] * 4)
+    assert summary.winning(points, "lower", "both").sparsity == pytest.approx(1 - 0.8**4)
+    strict = summary.strictly_winning(points, "lower", "both")
+    assert strict.sparsity == pytest.approx(1 - 0.8**2)
+    assert "up to there" in summary.strict_sentence(strict, "loss").lower()
+
+
+def test_the_strict_sparsity_needs_significance_at_its_end_only_and_after_holm():
+    """One of four tests at p = 0.0285 is not significant after the factor 4; at one test it is."""
+    good, same, near = (1.0, 1.02, 0.98), (1.0, 1.01, 0.99), (1.04, 1.09, 1.05)
+    raw = stats.ttest_ind(near, good, equal_var=False, alternative="greater").pvalue
+    assert 0.0125 < raw < 0.05
+    alone = summary.strictly_winning(search([good], [near]), "lower", "both")
+    assert alone.sparsity == pytest.approx(0.2) and alone.p_value == pytest.approx(raw)
+    four = search([good] * 4, [same, same, same, near])
+    assert summary.winning(four, "lower", "both").sparsity == pytest.approx(1 - 0.8**4)
+    assert summary.strictly_winning(four, "lower", "both").sparsity is None
+    clear = summary.strictly_winning(search([good] * 4, [same, same, same, (2.0, 2.1, 1.9)]), "lower", "both")
+    assert clear.sparsity == pytest.approx(1 - 0.8**4)
+    raw = stats.ttest_ind((2.0, 2.1, 1.9), good, equal_var=False, alternative="greater").pvalue
+    assert clear.p_value == pytest.approx(4 * raw)
+
+
+def test_the_strict_sparsity_takes_three_seeds_and_no_collapse():
+    assert summary.strictly_winning(search([(1.0, 1.01)], [(9.0, 9.1)]), "lower", "both") is None
+    good, worse = (1.0, 1.01, 0.99), (2.0, 2.1, 1.9)
+    points = search([good, good[:2], good], [worse] * 3)
+    assert summary.strictly_winning(points, "lower", "both").sparsity == pytest.approx(0.2)
+    points = [
+        p._replace(collapsed=1) if (p.arm, p.round) == ("winning", 2) else p for p in search([good] * 3, [worse] * 3)
+    ]
+    assert summary.strictly_winning(points, "lower", "both").sparsity == pytest.approx(0.2)
+    higher = search([(0.99, 1.0, 1.01)], [(0.5, 0.52, 0.48)], metric="accuracy")
+    assert summary.strictly_winning(higher, "higher", "both").sparsity == pytest.approx(0.2)
+    assert summary.strictly_winning(higher, "lower", "both").sparsity is None
+    assert summary.strictly_winning(higher, "neither", "both") is None

@@ -1,0 +1,1 @@
+"""What is computed about tickets after training: matching of channels."""

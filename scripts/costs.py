@@ -55,8 +55,8 @@ def known(value: float | None) -> float:
 
 
 def shown(value: float) -> str:
-    """Three digits."""
-    return "unknown" if math.isnan(value) else f"{value:,.3g}"
+    """Three digits, or all before the point."""
+    return "unknown" if math.isnan(value) else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def tables(sources: list[str]) -> str:
@@ -92,7 +92,10 @@ def tables(sources: list[str]) -> str:
         "",
         f"| the whole paper{without} | hours | chip-hours |",
         "|---|---|---|",
-        *(f"| {n} chips, one after the other | {shown(sums[n])} | {shown(n * sums[n])} |" for n in TOPOLOGIES),
+        *(
+            f"| {n} chip{'s' if n > 1 else ''}, one after the other | {shown(sums[n])} | {shown(n * sums[n])} |"
+            for n in TOPOLOGIES
+        ),
         f"| {len(sources)} x {SLICE} chips, all at once | {shown(longest)} | {shown(SLICE * sums[SLICE])} |",
     ]
     return "\n".join(lines)

@@ -247,6 +247,7 @@ def leave(status: int) -> NoReturn:
     if status:
         # What Orbax could not write it drops when the interpreter ends, with complaints that would hide the sentence.
         atexit.register(setattr, sys, "unraisablehook", lambda unraisable: None)
+        atexit.register(warnings.simplefilter, "ignore")
     sys.exit(status)
 
 

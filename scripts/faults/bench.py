@@ -172,14 +172,15 @@ def here(experiment: str, workdir: Path) -> Done:
                 signal.signal(number, handler)
 
 
-# What threads of TensorStore print of the writes that were under way when one of them failed; nothing can catch it.
-CLOSED = re.compile(r"Traceback [^\n]*\n(?:  [^\n]*\n)+RuntimeError: Event loop is closed\n")
+# What threads of TensorStore print, one in the other's words, of writes that were under way when one has failed.
+CLOSED = "RuntimeError: Event loop is closed"
 
 
 def sentence(done: Done) -> str:
     """The sentence with which a command refused to go on; empty if it did not, or said it otherwise."""
     line = last_line(done.output)
-    refused = done.status == 1 and line.startswith("lotto-jax: ") and "Traceback" not in CLOSED.sub("", done.output)
+    others = done.output.count("Traceback") - done.output.count(CLOSED)
+    refused = done.status == 1 and line.startswith("lotto-jax: ") and not others
     return line.removeprefix("lotto-jax: ") if refused else ""
 
 

@@ -88,6 +88,7 @@ def test_a_vae_search_draws_reconstructions_and_samples(tmp_path):
         objective={"name": "elbo", "beta": 4.0},
         train__batch_size=31,  # odd: the batch is not split over devices
         imp__rounds=1,
+        imp__arms=("winning",),  # as many tickets as dense networks, so that one program trains both
         imp__fraction=0.5,
         parallel__tickets="vmap",
     )

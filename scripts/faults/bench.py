@@ -178,10 +178,10 @@ CLOSED = "RuntimeError: Event loop is closed"
 
 def sentence(done: Done) -> str:
     """The sentence with which a command refused to go on; empty if it did not, or said it otherwise."""
-    line = last_line(done.output)
+    lines = [line for line in done.output.splitlines() if line.startswith("lotto-jax: ")]
     others = done.output.count("Traceback") - done.output.count(CLOSED)
-    refused = done.status == 1 and line.startswith("lotto-jax: ") and not others
-    return line.removeprefix("lotto-jax: ") if refused else ""
+    refused = done.status == 1 and len(lines) == 1 and not others
+    return lines[0].removeprefix("lotto-jax: ") if refused else ""
 
 
 def last_line(text: str) -> str:

@@ -17,6 +17,8 @@ from jaxtyping import Array, PyTree, UInt32
 from lotto_jax.pruning.masks import path_name
 from lotto_jax.training import hosts
 
+PATIENCE_SECONDS = 7 * 86_400  # with a save: Orbax counts by a clock that may be set while it waits
+
 
 class StorageError(Exception):
     """A checkpoint could not be written or read."""
@@ -63,7 +65,8 @@ class Store:
         self.directory = directory
         self._by_itself = ocp.options.MultiprocessingOptions(jax.process_index(), {jax.process_index()})
         reading = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=self._by_itself)
-        writing = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        patient = ocp.options.AsyncOptions(timeout_secs=PATIENCE_SECONDS)
+        writing = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, async_options=patient)
         self._manager = ocp.CheckpointManager(directory.absolute(), options=reading if alone else writing)
         self._reader = self._manager if alone else ocp.CheckpointManager(directory.absolute(), options=reading)
 

@@ -26,6 +26,7 @@ def paper(dataset: str, model: dict, optimizer: dict, components: tuple[str, str
     config.objective = objective
     config.optimizer = optimizer
     config.imp.pruned = ("both", *components)
+    config.evaluation.points = 50
     return config
 
 
@@ -142,6 +143,7 @@ def two_cores(
         config.model.width = width
     config.train.batch_size = 64 * config.objective.get("critic_steps", 1)
     config.train.epochs = epochs
+    config.evaluation.points = 0  # of training as short as this they would be a third
     config.imp.rounds = rounds
     config.imp.fraction = fraction
     config.imp.pruned = ("both",)

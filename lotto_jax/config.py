@@ -80,6 +80,7 @@ def default() -> ConfigDict:
     config.evaluation.split = "test"  # test or validation
     config.evaluation.batch_size = 500
     config.evaluation.images = 8  # per ticket in the image grids
+    config.evaluation.points = 0  # evenly spaced steps of training at which tickets are evaluated, for Figure 2
 
     config.metrics = ConfigDict()  # more than the objective's own; `lotto-jax evaluate` adds them to a run later
     config.metrics.names = ()  # keys of lotto_jax.metrics.METRICS, or "package.module:attribute" of your own
@@ -142,6 +143,7 @@ MINIMA = {
     "early_bird.slimming": 0,
     "evaluation.batch_size": 1,
     "evaluation.images": 0,
+    "evaluation.points": 0,
     "metrics.samples": 10,
     "metrics.every": 1,
     "dataset.train_examples": 0,

@@ -47,6 +47,7 @@ class Recorder:
           done: ticket-steps of it that lie behind.
         """
         curves.cut(self.path, first, last)
+        curves.cut(self.path, first - 1, last, curves.HELD_OUT)  # measured again where a phase goes on
         self.behind(self._behind + done)
         self.bar.set_description(title, refresh=False)
 
@@ -91,6 +92,15 @@ class Recorder:
         }
         shown |= {name: f"{share:.1%}" for name, share in shares.items() if share}
         self.bar.set_postfix(shown, refresh=False)
+
+    def held_out(self, tickets: list[Ticket], metrics: Mapping[str, np.ndarray], step: int, base: int) -> None:
+        """Add what was measured of the held-out split after `step`; arguments as of `record`."""
+        points = [
+            {"position": base + step, **ticket.columns(), "step": step}
+            | {name: float(values[i]) for name, values in metrics.items()}
+            for i, ticket in enumerate(tickets)
+        ]
+        curves.append(self.path, points, curves.HELD_OUT)
 
     def end(self) -> None:
         """Flush what a phase has written."""

@@ -236,7 +236,7 @@ class Run:
         start = phase.start()
         trained = self.trainer.train(number, phase.title, start, self.place_tickets(start.objective, start.tickets))
         self.preemption.check()
-        metrics = self.trainer.evaluate(start.objective, trained) if phase.evaluated else {}
+        metrics = self.trainer.evaluate(start.objective, trained.stack, trained.placement) if phase.evaluated else {}
         self.preemption.check()
         record = phase.record(trained)
         rows = self._rows(trained, {name: values.tolist() for name, values in metrics.items()}, record)

@@ -38,6 +38,8 @@ class Trainer:
     ):
         self.config, self.feed, self.preemption, self.recorder = config, feed, preemption, recorder
         self.steps = feed.steps
+        points = config.evaluation.points
+        self._evaluations = {round(self.steps * (i + 1) / points) for i in range(points)} - {0}
         self.chunks = checkpoints.Store(directory.path / kept.CHECKPOINTS / kept.CHUNKS, keep=2)
         self.clock = Clock()  # of the phase that trains, as is the placement
         self.seconds = 0.0  # of training, waiting for data included
@@ -65,6 +67,8 @@ class Trainer:
             if step == start.join and len(stack.tickets) != start.tickets:
                 stack = join(start.body, stack)
             stack, step = self._until(phase, start, stack, step, stop), stop
+            if step in self._evaluations:
+                self._record_held_out(phase, start.objective, stack, step)
             if step in start.looks and start.look(step, stack.states):
                 break
         if hosts.is_first():
@@ -110,8 +114,8 @@ class Trainer:
         return start.join, start.body
 
     def _stops(self, start: Start, step: int) -> Iterator[int]:
-        """Where training halts from `step` on: where tickets join, at the looks, and at the end."""
-        halts = {*start.looks, self.steps}
+        """Where training halts from `step` on: where tickets join, at looks and evaluations, and at the end."""
+        halts = {*start.looks, *self._evaluations, self.steps}
         if start.head is not None and start.body is not None:
             halts.add(start.join)
         yield from (halt for halt in sorted(halts) if step <= halt <= self.steps)
@@ -196,13 +200,18 @@ class Trainer:
         self.chunks.save(self.position(phase, step), state, meta)
         self._last_save = time.monotonic()
 
-    def evaluate(self, objective: Objective, trained: Trained) -> dict[str, np.ndarray]:
+    def _record_held_out(self, phase: int, objective: Objective, stack: Stack, step: int) -> None:
+        metrics = self.evaluate(objective, stack, self.placement)
+        if hosts.is_first():
+            self.recorder.held_out(stack.tickets, metrics, step, self.position(phase, 0))
+
+    def evaluate(self, objective: Objective, stack: Stack, placement: Placement) -> dict[str, np.ndarray]:
         """Metrics of the objective on the held-out split: `{metric: [tickets]}`.
 
         Raises:
           Diverged: if one of them is not finite.
         """
-        (tickets, states, _), placement = trained.stack, trained.placement
+        tickets, states, _ = stack
         inputs = placement.fill((states.params, states.model_state, states.key))
         found = loop.evaluate(
             objective,

@@ -1,4 +1,4 @@
-"""How fast tickets converge (Figure 2), from their training curves, and how stable they are over seeds (section 1)."""
+"""How fast tickets converge (Figure 2), from their curves, and how stable they are over seeds (section 1)."""
 
 import html
 from collections import defaultdict
@@ -17,10 +17,13 @@ from lotto_jax.runs import curves
 WINDOW = 5  # points of a curve averaged
 SHARE = 0.05  # of the whole fall of a curve; what is left to fall when training would stop
 COLUMNS = ("position", "pruned", "round", "arm", "seed", "sparsity", "step")
-EXPLANATION = f"""\
+BY_TRAINING = f"""\
 The first step at which the training loss, a mean over {WINDOW} recorded points, has all but {SHARE:.0%} of its fall
-behind it. No held-out loss is recorded during training, and a training loss is lowest at the end. A ticket that learns
+behind it, as a training loss is lowest at the end; config.evaluation.points records held-out ones. A ticket that learns
 little is done early, too: read it beside the losses."""
+BY_HELD_OUT = """\
+The step at which the held-out loss is lowest, of those at which config.evaluation.points had it measured. A ticket that
+learns little is done early, too: read it beside the losses."""
 
 
 def early_stopping_step(
@@ -45,8 +48,10 @@ def early_stopping_step(
     return int(step[window - 1 + int(np.argmax(means <= enough))])
 
 
-def early_stopping(log: Iterable[Mapping[str, Any]], name: str) -> list[Point]:
-    """Early-stopping steps grouped over seeds, by pruned components, arm and sparsity, from points of metrics.jsonl.
+def early_stopping(
+    log: Iterable[Mapping[str, Any]], name: str, window: int = WINDOW, share: float = SHARE
+) -> list[Point]:
+    """Early-stopping steps grouped over seeds, by pruned components, arm and sparsity, from points of curves.
 
     A curve without a finite value (of a GAN that collapsed) has none, and counts as collapsed.
     """
@@ -58,7 +63,7 @@ def early_stopping(log: Iterable[Mapping[str, Any]], name: str) -> list[Point]:
     for (pruned, arm, number, sparsity, _), curve in own.items():
         step, loss = np.array(sorted(curve)).T
         finite = np.isfinite(loss)
-        found = early_stopping_step(step[finite].astype(int), loss[finite]) if finite.any() else np.nan
+        found = early_stopping_step(step[finite].astype(int), loss[finite], window, share) if finite.any() else np.nan
         groups[pruned, arm, number, round(sparsity, 4)].append((sparsity, found))
     made = []
     for (pruned, arm, number, _), seeds in groups.items():
@@ -81,25 +86,33 @@ def interval(values: tuple[float, ...], level: float = 0.95) -> tuple[float, flo
 
 
 def convergence(source: Source) -> list[Section]:
-    """Early-stopping step against sparsity, a figure and tables for each training loss."""
-    log, made = curves.read(source.path), []
-    for name in [key for key in (log[-1] if log else {}) if key not in COLUMNS]:
-        points = early_stopping(log, name)
-        # A curve that no metric declares is a loss; those of a game of two networks have no better and worse.
-        if source.measured(name).get("better", "lower") != "lower":
-            continue
-        if not any(figures.in_rounds(p.arm) and p.values for p in points):
-            continue
-        path, title = source.figure(f"{name}_early_stopping"), f"Early stopping by training {name}"
-        files = figures.against_sparsity(points, f"early-stopping step by {name}", [], source.title, path)
-        body = [f"<h2>{html.escape(title)}</h2>", embedded(files), f"<p>{EXPLANATION}</p>"]
-        text = ["", f"{title} (step, mean ± standard deviation over seeds)"]
-        for choice in dict.fromkeys(p.pruned for p in points if figures.in_rounds(p.arm)):
-            header, rows = summary.table([p for p in points if p.pruned == choice or p.arm == "dense"])
-            text += ["", f"{choice} pruned:", *aligned(header, rows)]
-            body += [f"<h3>{choice} pruned</h3>", html_table(header, rows)]
-        made.append(Section(text, body, files))
-    return made
+    """Early-stopping step against sparsity, by each loss: held-out where it is recorded."""
+    if held_out := curves.read(source.path, curves.HELD_OUT):
+        names = [name for name in held_out[-1] if name not in COLUMNS]
+        losses = [name for name in names if source.measured(name).get("better") == "lower"]
+        found = {name: early_stopping(held_out, name, 1, 0.0) for name in losses}
+        return [section for name in found for section in _section(source, found[name], name, BY_HELD_OUT)]
+    log = curves.read(source.path)
+    names = [name for name in (log[-1] if log else {}) if name not in COLUMNS]
+    # A curve that no metric declares is a loss; those of a game of two networks have no better and worse.
+    losses = [name for name in names if source.measured(name).get("better", "lower") == "lower"]
+    found = {f"training {name}": early_stopping(log, name) for name in losses}
+    return [section for name in found for section in _section(source, found[name], name, BY_TRAINING)]
+
+
+def _section(source: Source, points: list[Point], loss: str, explanation: str) -> list[Section]:
+    if not any(figures.in_rounds(p.arm) and p.values for p in points):
+        return []
+    title = f"Early stopping by {loss}"
+    path = source.figure(f"{loss.replace(' ', '_')}_early_stopping")
+    files = figures.against_sparsity(points, f"early-stopping step by {loss}", [], source.title, path)
+    body = [f"<h2>{html.escape(title)}</h2>", embedded(files), f"<p>{explanation}</p>"]
+    text = ["", f"{title} (step, mean ± standard deviation over seeds)"]
+    for choice in dict.fromkeys(p.pruned for p in points if figures.in_rounds(p.arm)):
+        header, rows = summary.table([p for p in points if p.pruned == choice or p.arm == "dense"])
+        text += ["", f"{choice} pruned:", *aligned(header, rows)]
+        body += [f"<h3>{choice} pruned</h3>", html_table(header, rows)]
+    return [Section(text, body, files)]
 
 
 def stability(source: Source) -> list[Section]:

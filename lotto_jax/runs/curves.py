@@ -1,4 +1,8 @@
-"""metrics.jsonl: the points of the training curves, a JSON object a line, which ends with its own checksum `crc`."""
+"""metrics.jsonl and held_out.jsonl: points of curves, a JSON object a line, which ends with its own checksum `crc`.
+
+The first has the training metrics of every so many steps, the second what the objective measures of the held-out split
+at some steps of training.
+"""
 
 import json
 import warnings
@@ -10,30 +14,31 @@ from typing import Any
 from lotto_jax.runs.files import write_atomically, writing
 
 CURVES = "metrics.jsonl"
+HELD_OUT = "held_out.jsonl"
 
 
-def append(path: Path, points: Iterable[Mapping[str, Any]]) -> None:
-    """Append points; each has a `position`, which grows over a run."""
-    with writing(path / CURVES), open(path / CURVES, "a") as file:
+def append(path: Path, points: Iterable[Mapping[str, Any]], name: str = CURVES) -> None:
+    """Append points to the file `name`; each has a `position`, which grows over a run."""
+    with writing(path / name), open(path / name, "a") as file:
         file.writelines(map(_line, points))
 
 
-def cut(path: Path, first: int, last: int) -> None:
+def cut(path: Path, first: int, last: int, name: str = CURVES) -> None:
     """Drop the points after position `first` up to `last`, which will be made again, and lines that are damaged.
 
     The file is written anew only if there is something to drop.
     """
-    file = path / CURVES
+    file = path / name
     if not file.exists():
         return
-    kept = [point for point in read(path) if not first < point["position"] <= last]
+    kept = [point for point in read(path, name) if not first < point["position"] <= last]
     if len(kept) != len(file.read_bytes().splitlines()):
         write_atomically(file, "".join(map(_line, kept)))
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path, name: str = CURVES) -> list[dict[str, Any]]:
     """The points of a run, without lines that are damaged; warns of them, but for the last, which a crash may cut."""
-    file = path / CURVES
+    file = path / name
     points = [_point(line) for line in file.read_bytes().splitlines()] if file.exists() else []
     if None in points[:-1]:
         warnings.warn(

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "scripts" / "faults" / "config.py"
 # Everything that must not depend on faults, in any order. Rows of seconds are left out: they are measurements.
-OUTCOME = ("results.csv", "metrics.json", "metrics.jsonl", "images.safetensors", "channel_masks.safetensors")
+CURVES = ("metrics.jsonl", "held_out.jsonl")
+OUTCOME = ("results.csv", "metrics.json", *CURVES, "images.safetensors", "channel_masks.safetensors")
 LIMIT = 900.0  # seconds that a command may take
 MAPS = 20_000  # of the 65,530 memory maps that Linux allows a process; a compiled program holds some
 
@@ -200,7 +201,7 @@ def _content(path: Path) -> bytes:
     data = path.read_bytes()
     if path.name == "results.csv":
         return b"\n".join(sorted(line for line in data.splitlines() if b"_seconds," not in line))
-    if path.name in ("metrics.json", "metrics.jsonl"):
+    if path.name in ("metrics.json", *CURVES):
         return b"\n".join(sorted(data.splitlines()))
     return data
 

@@ -29,6 +29,7 @@ def get_config(experiment: str) -> ConfigDict:
         config.seeds = (0, 1)
         config.model = {"name": "linear_autoencoder", "latent": 8}
         config.train.epochs = 4
+        config.evaluation.points = 5
         config.imp.rounds = 2
         config.imp.rewind_step = 3
         config.imp.one_shot_sparsities = (0.9,)

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from scripts.faults.bench import Bench, Verdict, difference, files_by_kind, here, outcome, sentence, wait
+from scripts.faults.bench import CURVES, Bench, Verdict, difference, files_by_kind, here, outcome, sentence, wait
 
 
 def truncated(path: Path, chance: random.Random) -> None:
@@ -94,7 +94,7 @@ def _verdict(bench: Bench, experiment: str, case: str, workdir: Path, relative: 
     done = here(experiment, workdir)
     said = sentence(done)
     if not said:
-        named = Path(relative).name in done.output or Path(relative).name == "metrics.jsonl"
+        named = Path(relative).name in done.output or Path(relative).name in CURVES
         return bench.verdict("damage", experiment, case, workdir, done, without=relative if named else "")
     lost = difference(before, outcome(workdir))
     named = Path(relative).name in said

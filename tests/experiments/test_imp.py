@@ -17,7 +17,7 @@ from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import feed_of, run
 from lotto_jax.experiments.runner import Run
 from lotto_jax.experiments.trainer import Diverged, Trainer
-from lotto_jax.runs.curves import read as read_log
+from lotto_jax.runs import curves
 from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.runs.results import read as read_results
 from lotto_jax.training.preemption import Preempted, Preemption
@@ -31,6 +31,7 @@ def config_of_finished():
         imp__pruned=("both", "encoder"),
         imp__arms=("winning", "random", "random_pruned"),
         imp__one_shot_sparsities=(0.5, 0.9),
+        evaluation__points=2,
     )
 
 
@@ -53,6 +54,16 @@ def test_every_arm_round_and_seed_is_measured_once(finished):
     assert {r.metric for r in results} == {"reconstruction_loss"}
 
 
+def test_tickets_are_evaluated_at_evenly_spaced_steps_of_training(finished):
+    results, points = read_results(finished), curves.read(finished, curves.HELD_OUT)
+    assert len(points) == 2 * len(results)
+    half, end = ([p for p in points if p["step"] == step] for step in (11, 22))
+    at = lambda p: (p["pruned"], p["round"], p["arm"], p["seed"], round(p["sparsity"], 6))  # noqa: E731
+    found = {at(r._asdict()): r.value for r in results}
+    assert {at(p): p["reconstruction_loss"] for p in end} == pytest.approx(found)  # results.csv has nine digits
+    assert np.mean([p["reconstruction_loss"] for p in half]) > np.mean(list(found.values()))
+
+
 def test_sparsity_counts_the_weights_of_the_whole_network(finished):
     results = read_results(finished)
     kept = [WEIGHTS - round(0.2 * WEIGHTS)]
@@ -69,7 +80,7 @@ def test_sparsity_counts_the_weights_of_the_whole_network(finished):
 
 
 def test_arms_are_fair_all_see_the_same_number_of_updates(finished):
-    points = read_log(finished)
+    points = curves.read(finished)
     last = {}
     for p in points:
         last[p["round"], p["arm"], p["pruned"], p["seed"]] = p["step"]
@@ -112,12 +123,7 @@ def test_random_pruned_masks_have_the_layers_sparsity_of_the_winning_ones(finish
 
 def test_running_again_changes_nothing(finished):
     before = (finished / "results.csv").read_bytes()
-    config = tiny.config(
-        imp__pruned=("both", "encoder"),
-        imp__arms=("winning", "random", "random_pruned"),
-        imp__one_shot_sparsities=(0.5, 0.9),
-    )
-    run(config, finished)
+    run(config_of_finished(), finished)
     assert (finished / "results.csv").read_bytes() == before
 
 
@@ -139,7 +145,7 @@ def test_rounds_after_the_first_compile_nothing(tmp_path):
 
 def test_rewinding_to_initialization(tmp_path):
     run(tiny.config(imp__rewind_step=0, imp__rounds=1), tmp_path / "run")
-    points = [p for p in read_log(tmp_path / "run") if p["arm"] == "winning"]
+    points = [p for p in curves.read(tmp_path / "run") if p["arm"] == "winning"]
     assert min(p["step"] for p in points) == 1 and max(p["step"] for p in points) == 22
 
 
@@ -172,7 +178,7 @@ def test_damaged_states_of_an_earlier_round_are_made_again(tmp_path, damaged):
         run(config, path)
     for name in ("results.csv", "images.safetensors"):
         assert (path / name).read_bytes() == (whole / name).read_bytes()
-    logs = [sorted(map(str, read_log(p))) for p in (path, whole)]
+    logs = [sorted(map(str, curves.read(p))) for p in (path, whole)]
     assert logs[0] == logs[1]
 
 
@@ -180,10 +186,10 @@ def test_sigterm_while_evaluating_stops_before_results_and_the_next_run_writes_t
     run(tiny.config(), tmp_path / "whole")
     preemption, evaluate, calls = Preemption(), Trainer.evaluate, []
 
-    def interrupted(self, objective, trained):
-        calls.append(trained.stack.tickets[0].level)
+    def interrupted(self, objective, stack, placement):
+        calls.append(stack.tickets[0].level)
         preemption.requested = len(calls) == 2
-        return evaluate(self, objective, trained)
+        return evaluate(self, objective, stack, placement)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "evaluate", interrupted)

@@ -53,7 +53,8 @@ def wait_for(condition, process, seconds=120):
 def outcome(workdir):
     """Everything that must not depend on interruptions."""
     masks = {p.parent.name: p.read_bytes() for p in sorted((workdir / "tickets").glob("*/mask.safetensors"))}
-    return (workdir / "results.csv").read_bytes(), (workdir / "metrics.jsonl").read_bytes(), masks
+    files = ("results.csv", "metrics.jsonl", "held_out.jsonl")
+    return *((workdir / name).read_bytes() for name in files), masks
 
 
 @pytest.fixture(scope="module")

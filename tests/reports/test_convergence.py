@@ -1,11 +1,14 @@
 """Early-stopping steps and bootstrap intervals, against cases worked out by hand."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
 
 from lotto_jax.reports import convergence
+from lotto_jax.reports.sections import Source
+from lotto_jax.runs import curves
 
 
 def test_the_early_stopping_step_is_where_the_moving_mean_has_almost_fallen():
@@ -58,3 +61,15 @@ def test_the_interval_is_that_of_all_resamples_of_three_seeds():
     assert convergence.interval(values) == (low, high)  # no randomness between reports
     assert convergence.interval((3.0, 3.0)) == (3.0, 3.0)
     assert convergence.interval((3.0,)) is None
+
+
+def test_held_out_losses_decide_where_they_are_recorded(tmp_path):
+    log = [{"position": i, **point("winning", 1, 0, 10 * i, 30.0 - i)} for i in range(1, 20)]
+    curves.append(tmp_path, log)
+    (tmp_path / "metrics.json").write_text(json.dumps({"loss": {"better": "lower"}}))
+    source = Source(tmp_path, {}, [], "a run")
+    assert "Early stopping by training loss" in convergence.convergence(source)[0].text[1]
+    held_out = [{**p, "loss": abs(p["step"] - 50.0)} for p in log if p["step"] % 50 == 0]
+    curves.append(tmp_path, held_out, curves.HELD_OUT)
+    [section] = convergence.convergence(source)
+    assert "Early stopping by loss" in section.text[1] and any(" 50" in line for line in section.text)

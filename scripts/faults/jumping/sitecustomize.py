@@ -1,4 +1,4 @@
-"""Imported by every Python process that has this directory on its path: its wall clock is set anew, by hours, ever again.
+"""Imported by every Python process that has this directory on its path: its wall clock is set again and again.
 
 Only the wall clock, as on a machine: nothing sets the monotonic one. It is set after a time and not after so many
 readings, so that code that reads it twice in a row sees what it would see on a machine.

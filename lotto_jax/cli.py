@@ -260,7 +260,8 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
         print(f"Preempted; the state is saved, and the same command goes on with {args.workdir}.", file=sys.stderr)
         hosts.leave(preemption.status)
     except (ValueError, OSError, StorageError, Diverged, hosts.Lost) as error:
-        hosts.leave(_fault(error))
+        hosts.complain(error)
+        hosts.leave(1)
     except Exception:
         traceback.print_exc()
         hosts.leave(1)

@@ -31,6 +31,13 @@ PEAK_FLOPS = 197e12  # a second, of a v5e in bfloat16, by Google Cloud's documen
 SLICE = 8  # chips that one network gets where all of them share a pod
 
 
+@functools.cache
+def _sources() -> str:
+    """A checksum of the package, whose answers change with it."""
+    files = sorted((ROOT / "lotto_jax").rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def asked(source: str, topology: str, answers: dict[str, Any]) -> list[dict[str, Any]]:
     """What preflight says of a configuration: a report, or two of Table 2."""
     from lotto_jax.cli import load_config
@@ -39,7 +46,7 @@ def asked(source: str, topology: str, answers: dict[str, Any]) -> list[dict[str,
     config = load_config(source, [])
     config.dataset.train_examples = EXAMPLES[config.dataset.name]
     config.metrics.names = ()  # they need no training
-    versions = [importlib.metadata.version(name) for name in ("jax", "libtpu")]
+    versions = [importlib.metadata.version(name) for name in ("jax", "libtpu")] + [_sources()]
     key = hashlib.sha256(f"{config.to_json()} {topology} {versions}".encode()).hexdigest()[:16]
     if key not in answers:
         reports = preflight(config, topologies.of(topology), only=("step",))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
-from lotto_jax.experiments.protocol import Record, Trained, join
+from lotto_jax.experiments.protocol import Record, Stack, Trained, join
 from lotto_jax.runs import provenance, results, tickets
 from lotto_jax.runs.directory import RunDirectoryError
 from lotto_jax.runs.files import DamagedError
@@ -69,10 +69,26 @@ def mend(run: Run) -> list[int]:
                 warnings.warn(f"{error} Writing the tickets of {run.phases[number].title} again.", stacklevel=2)
                 damaged.append(number)
                 break
+        for name in meta.get("stored_before", []):
+            try:
+                tickets.read(path, name)
+            except ValueError:
+                warnings.warn(
+                    f"The ticket {name} of {path} is damaged or missing. It cannot be made again, since "
+                    "config.checkpoint.keep_states is 'last'; nothing else depends on it.",
+                    stacklevel=2,
+                )
     return damaged
 
 
 def untrained(run: Run, number: int) -> Record:
-    """What a phase records, from the states that it starts from; its masks are the masks it ends with."""
-    start = run.phases[number].start()
-    return run.phases[number].record(Trained(join(start.body, start.head), run.steps, Clock(), run.placement))
+    """What a phase records, from its final states; compacted ones begin again, with the masks that they end with."""
+    phase = run.phases[number]
+    if phase.drawn:
+        done = run.finished(number)
+        states = run.fresh._replace(params=done.params, model_state=done.model_state)
+        stack = Stack(done.tickets, states, done.mask)
+    else:
+        start = phase.start()
+        stack = join(start.body, start.head)
+    return phase.record(Trained(stack, run.steps, Clock(), run.placement))

@@ -22,6 +22,7 @@ from lotto_jax.experiments.run import check_read, feed_of
 from lotto_jax.experiments.runner import Run
 from lotto_jax.models import platforms
 from lotto_jax.runs.directory import RunDirectory
+from lotto_jax.training.placement import Placement
 from lotto_jax.training.preemption import Preemption
 from lotto_jax.training.topologies import Topology
 
@@ -36,6 +37,7 @@ class Compiled(NamedTuple):
     Attributes:
       name: what it does.
       tickets: how many it works on.
+      split: devices that share a batch of a ticket.
       arguments, temporaries, outputs, code: bytes; outputs that take the place of arguments do not count.
       collectives: operations between devices, by kind.
       seconds: that it takes by the compiler's estimate; None where that has none.
@@ -43,6 +45,7 @@ class Compiled(NamedTuple):
 
     name: str
     tickets: int
+    split: int
     arguments: int
     temporaries: int
     outputs: int
@@ -144,9 +147,9 @@ def _report(run: Run, topology: Topology, only: Collection[str]) -> Report:
     with progress.bar(iterable=chosen, desc="compiling", unit=" programs", leave=False, position=0) as bar:
         compiled = [_compiled(run, topology, program) for program in bar]
     ticket_steps = sum(phase.work for phase in run.phases)
-    # Steps of the run, where the tickets of a phase that find no device of their own wait for their turn.
-    steps = sum(-(-p.tickets // places[p.tickets].abreast) * p.work / p.tickets for p in run.phases)
-    hours = None if compiled[0].seconds is None else steps * compiled[0].seconds / 3600
+    hours = training_hours(
+        run, places, {program.split: program.seconds for program in compiled if program.name == "step"}
+    )
     state = jax.eval_shape(run.objective.init, jax.random.key(0))
     return Report(
         topology=topology.name,
@@ -168,6 +171,24 @@ def _report(run: Run, topology: Topology, only: Collection[str]) -> Report:
     )
 
 
+def training_hours(run: Run, places: dict[int, Placement], seconds: dict[int, float | None]) -> float | None:
+    """Of training, where tickets of a phase that find no device of their own wait for their turn.
+
+    Args:
+      run: whose phases train.
+      places: where so many tickets train.
+      seconds: of a ticket's step, by the number of devices that share it.
+    """
+    total = 0.0
+    for phase in run.phases:
+        placed = places[phase.tickets]
+        step = seconds[placed.mesh.shape["data"]]
+        if step is None:
+            return None
+        total += -(-phase.tickets // placed.abreast) * phase.work / phase.tickets * step
+    return total / 3600
+
+
 def _chosen(found: list[programs.Program], only: Collection[str]) -> list[programs.Program]:
     """The step and the programs of these names; all if there are no names."""
     names = [program.name for program in found]
@@ -183,7 +204,7 @@ def _compiled(run: Run, topology: Topology, program: programs.Program) -> Compil
     Raises:
       ValueError: if it does not fit on the devices.
     """
-    name, tickets, field, lower = program
+    name, tickets, split, field, lower = program
     what = f"The program {name!r} of {tickets} ticket{'s' if tickets > 1 else ''}"
     device = f"a device ({topology.devices[0].device_kind})"
     value = configuration.flatten(run.config.to_dict())[field.removeprefix("config.")]
@@ -199,6 +220,7 @@ def _compiled(run: Run, topology: Topology, program: programs.Program) -> Compil
     found = Compiled(
         name,
         tickets,
+        split,
         plan.argument_size_in_bytes,
         plan.temp_size_in_bytes,
         plan.output_size_in_bytes - plan.alias_size_in_bytes,
@@ -236,6 +258,7 @@ class _Row:
 
     program: str
     tickets: int
+    devices_a_ticket: int
     memory: str
     arguments: str
     temporaries: str
@@ -249,6 +272,7 @@ def _row(program: Compiled) -> _Row:
     return _Row(
         program.name,
         program.tickets,
+        program.split,
         _mib(program.memory),
         _mib(program.arguments),
         _mib(program.temporaries),

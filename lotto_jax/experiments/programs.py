@@ -35,49 +35,60 @@ class Program(NamedTuple):
     Attributes:
       name: what it does.
       tickets: how many it works on.
+      split: devices that share a batch of a ticket.
       field: the field of the configuration that makes it smaller.
       lower: lowers it, on the mesh of the run.
     """
 
     name: str
     tickets: int
+    split: int
     field: str
     lower: Callable[[], Lowered]
 
 
 def of(run: Run) -> list[Program]:
-    """The programs of a run, by the fields that its experiment reads; a step of one ticket comes first, by itself."""
+    """The programs of a run, by the fields that its experiment reads.
+
+    A step of one ticket comes first, by itself, for every number of devices that the phases of the run split it over.
+    """
     imp, seeds = run.config.imp, len(run.seeds)
     reads = lambda field: field.startswith(experiments.of(run.config).reads or ("-",))  # noqa: E731
     few, batch = "config.seeds", "config.train.batch_size"
-    found = [Program("step", 1, batch, lambda: _step(run))]
-    name, objective = "train", run.objective
-    if reads("early_bird.interval"):
-        search = early_bird_search.search_of(run.config, objective.components, run.feed.epoch_steps)
-        name = "train and look for early birds"
-        objective = detection.watch(run.build(slimming=run.config.early_bird.slimming), search)
-    most = max(phase.tickets for phase in run.phases)
-    for tickets in sorted({phase.tickets for phase in run.phases if phase.tickets >= seeds}):
+    place = functools.cache(lambda tickets: run.place_tickets(run.objective, tickets))
+    splits = {place(phase.tickets).mesh.shape["data"]: place(phase.tickets).mesh for phase in run.phases}
+    found = [Program("step", 1, split, batch, functools.partial(_step, run, splits[split])) for split in sorted(splits)]
+    training = {("train", phase.tickets): run.objective for phase in run.phases}
+    if reads("early_bird.interval"):  # in the first phase, whose tickets the others compact
+        search = early_bird_search.search_of(run.config, run.objective.components, run.feed.epoch_steps)
+        watched = detection.watch(run.build(slimming=run.config.early_bird.slimming), search)
+        training = {("train", phase.tickets): run.objective for phase in run.phases[1:]}
+        training["train and look for early birds", run.phases[0].tickets] = watched
+    for (name, tickets), objective in sorted(training.items(), key=lambda item: item[0][::-1]):
         train = functools.partial(_train, run, objective, tickets)
-        found.append(Program(name, tickets, _largest(run, objective, tickets), train))
-    evaluate = functools.partial(_evaluate, run, objective, most)
-    found.append(Program("evaluate", most, "config.evaluation.batch_size", evaluate))
+        split = place(tickets).mesh.shape["data"]
+        found.append(Program(name, tickets, split, _largest(run, objective, tickets), train))
+    most = max(phase.tickets for phase in run.phases)
+    evaluate = functools.partial(_evaluate, run, run.objective, most)
+    found.append(Program("evaluate", most, place(most).mesh.shape["data"], "config.evaluation.batch_size", evaluate))
     states, mask = _stack(run.objective, seeds, run.placement)
     number, salt = (_scalar(dtype, run.placement) for dtype in (jnp.float32, jnp.uint32))
     if reads("imp.rule"):
         prune = functools.partial(selections.prune.lower, selections.rule_of(run.config), states.params, mask, number)
-        found.append(Program("prune", seeds, few, prune))
+        found.append(Program("prune", seeds, 1, few, prune))
     if reads("imp.arms") and "random_pruned" in imp.arms:
-        found.append(Program("prune at random", seeds, few, lambda: arms.shuffle.lower(states.key, salt, mask)))
+        found.append(Program("prune at random", seeds, 1, few, lambda: arms.shuffle.lower(states.key, salt, mask)))
     if reads("imp.one_shot_sparsities") and imp.one_shot_sparsities:
         prune = functools.partial(selections.prune_to.lower, states.params, mask, number)
-        found.append(Program("prune at once", seeds, few, prune))
+        found.append(Program("prune at once", seeds, 1, few, prune))
     for arm in prune_at_init.SCORERS:
         if reads("imp.arms") and arm in imp.arms:
-            found.append(Program(f"prune by {arm}", seeds, batch, functools.partial(_find, run, arm, states, mask)))
+            found.append(Program(f"prune by {arm}", seeds, 1, batch, functools.partial(_find, run, arm, states, mask)))
     needs = {need for metric in measure.check(run.config, run.objective) for need in metric.needs}
     if needs & set(BY_EXTRACTOR) and run.config.metrics.features != "classifier":
-        found.append(Program("features of Inception", 1, "config.metrics.names", lambda: _features(run)))
+        found.append(
+            Program("features of Inception", 1, len(run.devices), "config.metrics.names", lambda: _features(run))
+        )
     return found
 
 
@@ -113,9 +124,9 @@ def _largest(run: Run, objective: Objective, tickets: int) -> str:
     return "config.seeds" if states > data else "config.dataset.device_budget_mb"
 
 
-def _step(run: Run) -> Lowered:
-    """A step of one ticket on the devices that a ticket has."""
-    one = Mesh(run.placement.mesh.devices[:1], run.placement.mesh.axis_names)
+def _step(run: Run, devices: Mesh) -> Lowered:
+    """A step of one ticket on the devices that a ticket has on a mesh."""
+    one = Mesh(devices.devices[:1], devices.axis_names)
     state = jax.eval_shape(run.objective.init, jax.random.key(0))
     inputs = _shapes((state, jax.eval_shape(pruning.ones, state.params)), mesh.replicated(one))
     batch = _shapes(run.feed.batch, NamedSharding(one, P("data")))

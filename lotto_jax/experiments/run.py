@@ -14,12 +14,13 @@ from lotto_jax.data import sources
 from lotto_jax.data.sources import Dataset
 from lotto_jax.experiments import build, measure
 from lotto_jax.experiments.runner import Run, directions
+from lotto_jax.experiments.trainer import Diverged
 from lotto_jax.objectives.state import Objective
 from lotto_jax.runs import provenance, results
 from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.training import hosts
 from lotto_jax.training.feed import Feed
-from lotto_jax.training.preemption import Preemption
+from lotto_jax.training.preemption import Preempted, Preemption
 
 
 def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None = None) -> None:
@@ -64,14 +65,22 @@ def _run(config: ConfigDict, root: Path, preemption: Preemption) -> None:
 
 def _check_same(config: ConfigDict, dataset: Dataset) -> None:
     """Raise ValueError unless all processes have the same configuration and the same data."""
-    mine = configuration.digest(config), dataset.fingerprint
-    for process, theirs in enumerate(hosts.everyones(mine)):
-        for what, a, b in zip(("another configuration", "other images or labels"), mine, theirs, strict=True):
-            if a != b:
+    own = ("distributed.", "dataset.data_dir")  # may differ between hosts
+    flat = configuration.flatten(configuration.as_dict(config))
+    mine = {key: value for key, value in flat.items() if not key.startswith(own)}
+    here = jax.process_index()
+    for process, (theirs, data) in enumerate(hosts.everyones((mine, dataset.fingerprint))):
+        for key in sorted(mine.keys() | theirs.keys()):
+            if mine.get(key) != theirs.get(key):
                 raise ValueError(
-                    f"Process {process} has {what} than process {jax.process_index()}; give all of them the same "
-                    "--config, and the same data in config.dataset.data_dir."
+                    f"config.{key} is {theirs.get(key)!r} in process {process}, but {mine.get(key)!r} in process "
+                    f"{here}; give all of them the same configuration."
                 )
+        if data != dataset.fingerprint:
+            raise ValueError(
+                f"Process {process} has other images or labels than process {here}; give all of them the same data in "
+                "config.dataset.data_dir."
+            )
 
 
 def feed_of(config: ConfigDict, dataset: Dataset) -> Feed:
@@ -143,6 +152,8 @@ def _train(
         closing.callback(made.close)
         try:
             made.run()
+        except (Preempted, Diverged):
+            raise  # of all processes at once, which can wait for their saves
         except Exception:
             if jax.process_count() > 1:
                 closing.pop_all()  # to close is to wait for saves, and these wait for a process that may be gone

@@ -291,11 +291,13 @@ class Run:
             "stored": [ticket.name for ticket, _, _ in record.masks],
             "snapshots": self.snapshots.steps(),
         }
+        last = self.config.checkpoint.keep_states == "last"
+        dropped = [old for old in self.rounds.steps() if last and 0 < old < number]
+        before = [self.rounds.meta(old) for old in dropped]
+        meta["stored_before"] = [name for own in before for name in [*own.get("stored_before", []), *own["stored"]]]
         self.rounds.save(number, state, meta | dict(record.meta), wait=True)
-        if self.config.checkpoint.keep_states == "last":
-            for old in self.rounds.steps():
-                if 0 < old < number:
-                    self.rounds.delete(old)
+        for old in dropped:
+            self.rounds.delete(old)
         self._write_progress()
 
     def _write_progress(self) -> None:

@@ -4,6 +4,7 @@ A queue hands the next configuration to devices that become free. Every run is r
 nothing but the word that a run is finished.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from lotto_jax import experiments, progress
 from lotto_jax.reports.page import REPORT
 from lotto_jax.runs import directory as directories
 from lotto_jax.runs import finished
+from lotto_jax.runs.files import DamagedError
 from lotto_jax.training import shares
 from lotto_jax.training.preemption import Preemption
 
@@ -123,8 +125,12 @@ def run(jobs: Sequence[Job], root: Path, share: int, preemption: Preemption) -> 
                     continue
                 del running[name]
                 if status == 0:
-                    finished.declare(root / name, mine[name].config)
-                    lines.show(name, f"done, {root / name / REPORT}")
+                    try:
+                        finished.declare(root / name, mine[name].config)
+                        lines.show(name, f"done, {root / name / REPORT}")
+                    except OSError as error:
+                        failed[name] = str(error)
+                        lines.show(name, f"failed: {error}")
                 elif stopping and status != 1:
                     lines.show(name, "stopped")
                 else:
@@ -164,8 +170,9 @@ def _running(job: Job, path: Path, host: shares.Host, share: range) -> str:
         where += f" {','.join(str(host.devices[i]) for i in share)}"
     states = []
     for part in experiments.of(job.config).parts or ("",):
-        if found := directories.read_progress(path / part):
-            states.append(f"{part} {found.done} of {found.phases} phases, {found.last} done".strip())
+        with contextlib.suppress(DamagedError):  # the run itself mends it
+            if found := directories.read_progress(path / part):
+                states.append(f"{part} {found.done} of {found.phases} phases, {found.last} done".strip())
     return f"running on {where}: {'; '.join(states) or 'no phase done yet'}"
 
 

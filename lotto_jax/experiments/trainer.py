@@ -86,6 +86,7 @@ class Trainer:
                 until = min(step + CHUNK_STEPS, end)
                 states, _, _ = self._chunk(start.objective, states, mask, data, step, until)
                 step = until
+                self.preemption.check()
         return placement.empty(states, len(start.head.tickets))
 
     def _placed(self, stack: Stack | None) -> Stack | None:

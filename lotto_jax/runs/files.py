@@ -1,7 +1,7 @@
 """Files that are, at any moment, either the old one or the new one, and of which a run notices any damage.
 
-A sealed file `NAME` has a neighbour `.NAME.sha256` with the checksums of what was written last and before that, which
-is still there after a crash between the two writes. A file without such a neighbour is read unchecked.
+A sealed file `NAME` has a neighbour `.NAME.sha256` with the checksums of what is written and of what was there before,
+which is still there after a crash between the two writes. A file without such a neighbour is read unchecked.
 """
 
 import contextlib
@@ -51,7 +51,11 @@ def writing(path: Path) -> Iterator[None]:
 def write_sealed(path: Path, content: str | bytes) -> None:
     """Write a file as `write_atomically`, with its checksum."""
     data, seal = _bytes(content), _seal(path)
-    before = seal.read_bytes().split()[:1] if seal.exists() and path.exists() else []
+    before = []
+    if path.exists():
+        found = _checksum(path.read_bytes())  # writes may have failed since the seal was written
+        if not seal.exists() or found in seal.read_bytes().split():
+            before = [found]
     write_atomically(seal, b"\n".join([_checksum(data), *before]) + b"\n")
     write_atomically(path, data)
 

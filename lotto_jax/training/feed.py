@@ -124,9 +124,14 @@ class Feed:
     def _on(self, devices: Mesh) -> _Placed:
         """The splits on a mesh; from another mesh they are copied, if at all, between devices."""
         if devices not in self._placed:
-            source = next(iter(self._placed.values()), None) or _Placed(
-                None if self.dataset.streamed else packing.pack(*self.dataset.train),
-                packing.pack(*self._held_out),
+            largest = max(self._placed, key=lambda placed: placed.size, default=None)
+            source = (
+                self._placed[largest]
+                if largest is not None
+                else _Placed(
+                    None if self.dataset.streamed else packing.pack(*self.dataset.train),
+                    packing.pack(*self._held_out),
+                )
             )
             self._placed[devices] = hosts.place(source, mesh.replicated(devices))
         return self._placed[devices]

@@ -151,9 +151,15 @@ def _meet(name: str, seconds: float) -> None:
         everyone = set(range(jax.process_count()))
         ocp.multihost.sync_global_processes(name, timeout=max(1, int(seconds)), processes=everyone)
     except jax.errors.JaxRuntimeError as error:
+        names = _missing(str(error))
+        if jax.process_index() in names:  # this one came late to others that had stopped
+            what = "Another process has stopped and says on its terminal why"
+        elif names:
+            what = f"{_listed(names)} has given no sign of life for {seconds:g} s"
+        else:
+            what = f"Another process is lost ({_first_line(error)})"
         raise Lost(
-            f"{_missing(str(error))} has given no sign of life for {seconds:g} s; the same command goes on from what "
-            "is saved, with as many processes as there are."
+            f"{what}; the same command goes on from what is saved, with as many processes as there are."
         ) from error
 
 
@@ -196,15 +202,25 @@ def _end(message: str) -> None:
     os._exit(1)
 
 
-def _missing(report: str) -> str:
+def _missing(report: str) -> list[int]:
     """Which processes the coordination service does not hear of any more, by its report on a barrier."""
     listed = re.search(r"timed out task names:\s*((?:\S+\s*\n)+)", report)
     names = re.findall(r"(\d+)\s*$", listed[1], re.MULTILINE) if listed else re.findall(r"Task (\d+) heartbeat", report)
     if not names and report.startswith("UNAVAILABLE"):
         names = ["0"]  # which is where the service lives
-    if not names:
-        return f"Another process ({report.splitlines()[0]})"
-    return f"Process {names[0]}" if len(names) == 1 else f"Processes {', '.join(names[:-1])} and {names[-1]}"
+    return [int(name) for name in names]
+
+
+def _listed(names: list[int]) -> str:
+    *others, last = map(str, names)
+    return f"Processes {', '.join(others)} and {last}" if others else f"Process {last}"
+
+
+def complain(error: BaseException) -> None:
+    """Say once, as the command line does, what went wrong."""
+    if str(error) and not getattr(error, "_complained", False):
+        print(f"lotto-jax: {error}", file=sys.stderr, flush=True)
+        vars(error)["_complained"] = True
 
 
 @contextlib.contextmanager
@@ -225,8 +241,10 @@ def together(seconds: float) -> Iterator[None]:
     except Lost:
         raise
     except Exception as error:
+        complain(error)  # now: JAX aborts this process once another one has left
         try:
-            _exchange({"stopped": _first_line(error)}, GRACE_SECONDS)
+            # The others hear of it where they meet next, which may be behind a compilation.
+            _exchange({"stopped": _first_line(error)}, seconds)
         except Lost:
             lookout.wait()  # what failed may have needed a process that is gone
         raise
@@ -279,6 +297,11 @@ def place(tree: PyTree, sharding: jax.sharding.Sharding) -> PyTree:
             return jax.random.wrap_key_data(put(_key_data(x)))
         if isinstance(x, jax.Array) and x.sharding.device_set == sharding.device_set:
             return jax.device_put(x, sharding)
+        if isinstance(x, jax.Array) and x.is_fully_replicated and sharding.is_fully_replicated:
+            held = {shard.device: shard.data for shard in x.addressable_shards}  # which the result shares
+            any_of = next(iter(held.values()))
+            own = [held[d] if d in held else jax.device_put(any_of, d) for d in sharding.addressable_devices]
+            return jax.make_array_from_single_device_arrays(x.shape, sharding, own)
         host = gathered(x)
         return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 

@@ -79,7 +79,7 @@ def choose(
     Args:
       wanted: `config.parallel.tickets`. `auto` is by measurement on a CPU (`scripts/bench.py tickets`) and by the
         compiler's estimate on a TPU (tests/pods): dense layers are fastest with all tickets in one product;
-        convolutions would become grouped ones, and are faster ticket by ticket.
+        convolutions would become grouped ones, and are faster ticket by ticket. GPUs take the same rule, unmeasured.
       objective: whose networks train.
       tickets: in the stack.
       batch_size: what the data axis must divide.

@@ -35,6 +35,7 @@ def deleted(path: Path, chance: random.Random) -> None:
 
 DAMAGES: tuple[Callable[[Path, random.Random], None], ...] = (truncated, flipped, deleted)
 STATES = ("finished", "interrupted")
+NOT_MENDED = (*CURVES, "channel_masks.safetensors")  # what a run learns on its way and does not keep elsewhere
 
 
 def _source(bench: Bench, experiment: str, state: str) -> Path:
@@ -94,8 +95,8 @@ def _verdict(bench: Bench, experiment: str, case: str, workdir: Path, relative: 
     done = here(experiment, workdir)
     said = sentence(done)
     if not said:
-        named = Path(relative).name in done.output or Path(relative).name in CURVES
-        return bench.verdict("damage", experiment, case, workdir, done, without=relative if named else "")
+        gone = Path(relative).name in NOT_MENDED
+        return bench.verdict("damage", experiment, case, workdir, done, without=relative if gone else "")
     lost = difference(before, outcome(workdir))
     named = Path(relative).name in said
     wrong = f"{lost}; it said: {said}" if lost else "" if named else f"the file is not named: {said}"

@@ -26,6 +26,7 @@ def run(bench: Bench) -> Iterator[Verdict]:
             done = next((end for end in ended if end.status == 0), ended[0])
             verdict = bench.verdict("twice", experiment, f"the second after {wait:.1f} s", workdir, done)
             said = [sentence(end) for end in ended if end.status]
-            if verdict.passed and said:
-                verdict = verdict._replace(passed="Another run is using" in said[0], how=said[0] or "no sentence")
+            if verdict.passed:
+                how = said[0] if len(said) == 1 else f"{len(said)} of 2 were refused"
+                verdict = verdict._replace(passed=len(said) == 1 and "Another run is using" in how, how=how)
             yield verdict

@@ -9,7 +9,9 @@ for variable in NAME ZONE TYPE VERSION; do
 done
 tpu() { gcloud compute tpus tpu-vm "$@" --zone="$ZONE" --quiet; }
 
-if ! tpu describe "$NAME" > /dev/null 2>&1; then
+state=$(tpu describe "$NAME" --format='value(state)' 2> /dev/null || true)
+if [ "$state" != READY ]; then
+  if [ -n "$state" ]; then tpu delete "$NAME"; fi  # one that was taken away stays listed
   tpu create "$NAME" --accelerator-type="$TYPE" --version="$VERSION" ${SPOT:+--spot}
 fi
 archive=$(mktemp --suffix=.tar.gz)

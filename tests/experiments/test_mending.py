@@ -89,6 +89,16 @@ def test_a_changed_number_that_is_kept_with_a_state_has_its_phase_trained_again(
 def test_results_that_no_kept_state_has_are_not_silently_lost(tmp_path):
     settings = SETTINGS | {"imp__rounds": 2, "checkpoint__keep_states": "last"}
     run(tiny.config(**settings), tmp_path / "run")
+    masks = [tmp_path / "run" / "tickets" / name / "mask.safetensors" for name in tickets.names(tmp_path / "run")]
+    before = [mask.read_bytes() for mask in masks]
+    for mask in masks:
+        truncated(mask)
+    with pytest.warns(UserWarning) as caught:
+        run(tiny.config(**settings), tmp_path / "run")
+    said = [str(warning.message) for warning in caught]
+    assert len(said) == 2 and "Writing the tickets of round 2 of 2 again" in said[0]  # from its states, untrained
+    assert f"The ticket {TICKET} of" in said[1] and "cannot be made again, since config.checkpoint.keep" in said[1]
+    assert [mask.read_bytes() == old for mask, old in zip(masks, before, strict=True)] == [False, True]
     truncated(tmp_path / "run" / "results.csv")
     with pytest.raises(RunDirectoryError, match=r"results\.csv is damaged.*keep_states.*put back a copy"):
         run(tiny.config(**settings), tmp_path / "run")

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from lotto_jax import cli
-from lotto_jax.experiments.preflight import as_json, estimated_seconds, preflight, table
+from lotto_jax.experiments.preflight import as_json, estimated_seconds, planned, preflight, table, training_hours
 from lotto_jax.training import topologies
 from tests import tiny
 
@@ -65,6 +65,20 @@ def test_chosen_programs_are_compiled_with_the_step(three_devices):
     assert [program.name for program in found.programs] == ["step", "prune"]
     with pytest.raises(ValueError, match="--only names 'sleep', but this run has no such program; it has step, train,"):
         preflight(tiny.config(), three_devices, only=("sleep",))
+
+
+def test_a_step_is_compiled_for_every_number_of_devices_that_a_ticket_has(three_devices):
+    """One ticket has four devices, then two tickets two each; the hours are those of both steps."""
+    config = tiny.config(seeds=(0,), train__batch_size=128, imp__rounds=1)
+    (found,) = preflight(config, three_devices._replace(devices=jax.devices()[:4]), only=("prune",))
+    steps = {program.split: program for program in found.programs if program.name == "step"}
+    assert list(steps) == [2, 4] and all("all-reduce" in step.collectives for step in steps.values())
+    with planned(config, three_devices._replace(devices=jax.devices()[:4])) as (run,):
+        places = {phase.tickets: run.place_tickets(run.objective, phase.tickets) for phase in run.phases}
+        steps_of = [run.steps, 3 / 2 + run.steps - 3]  # the winning ticket has three steps behind it
+        expected = (steps_of[0] * 7.0 + steps_of[1] * 5.0) / 3600
+        assert training_hours(run, places, {4: 7.0, 2: 5.0}) == pytest.approx(expected)
+        assert training_hours(run, places, {4: 7.0, 2: None}) is None
 
 
 @pytest.mark.parametrize(

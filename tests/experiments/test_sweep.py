@@ -13,6 +13,7 @@ import pytest
 from lotto_jax import cli
 from lotto_jax.experiments import report, sweep
 from lotto_jax.experiments.sweep import Job
+from lotto_jax.runs.files import write_sealed
 from lotto_jax.training import shares
 from lotto_jax.training.preemption import Preemption
 from tests import tiny
@@ -71,6 +72,18 @@ def test_runs_share_the_devices_and_a_failure_stops_no_other(tmp_path, gpus, cap
         f"bad: failed: {sentence}",
     ]
     assert f"d: done, {tmp_path / 'd' / 'report.html'}" in shown
+
+
+def test_a_damaged_small_file_costs_no_run(tmp_path, gpus):
+    """Of a run that goes on it says nothing, and a run that was finished is started once more."""
+    (tmp_path / "a").mkdir()
+    write_sealed(tmp_path / "a" / "progress.json", '{"done": 1, "phases": 3, "last": "round 1"}')
+    (tmp_path / "a" / "progress.json").write_text('{"done": 1')
+    assert sweep.run(jobs("a"), tmp_path, 0, Preemption()) == {}
+    begin = record(tmp_path / "a")["begin"]
+    (tmp_path / "a" / "finished.json").write_text('{"seeds": [0')
+    assert sweep.run(jobs("a"), tmp_path, 0, Preemption()) == {}
+    assert record(tmp_path / "a")["begin"] > begin
 
 
 def test_a_finished_run_is_left_alone_until_its_configuration_changes(tmp_path, gpus):

@@ -7,6 +7,7 @@ import pytest
 from lotto_jax.experiments.run import run
 from lotto_jax.runs.directory import RunDirectory, RunDirectoryError
 from lotto_jax.training import hosts, mesh
+from lotto_jax.training.preemption import Preempted
 from tests import tiny
 
 
@@ -26,17 +27,53 @@ def test_arrays_that_are_placed_can_be_gathered():
 
 
 @pytest.mark.parametrize(
-    ("report", "missing"),
+    ("report", "said"),
     [
-        ("DEADLINE_EXCEEDED: Barrier timed out.\nSome timed out task names:\n1\n\n\nRPC: /Barrier", "Process 1"),
-        ("DEADLINE_EXCEEDED: Barrier timed out.\nSome timed out task names:\n1\n3\n12\n\n", "Processes 1, 3 and 12"),
-        ("INTERNAL: Barrier failed because: UNAVAILABLE: Task 2 heartbeat timeout. This indicates", "Process 2"),
-        ("UNAVAILABLE: Failed to send RPC to coordination service. Either the leader", "Process 0"),
-        ("UNKNOWN: of another version", "Another process (UNKNOWN: of another version)"),
+        (
+            "DEADLINE_EXCEEDED: Barrier timed out.\nSome timed out task names:\n1\n\n\nRPC: /Barrier",
+            "Process 1 has given",
+        ),
+        ("DEADLINE_EXCEEDED: Barrier timed out.\nSome timed out task names:\n1\n3\n12\n\n", "Processes 1, 3 and 12 "),
+        (
+            "INTERNAL: Barrier failed because: UNAVAILABLE: Task 2 heartbeat timeout. This indicates",
+            "Process 2 has given",
+        ),
+        ("UNKNOWN: of another version", "Another process is lost (UNKNOWN: of another version)"),
+        # This one is process 0, which came when the others had left.
+        (
+            "DEADLINE_EXCEEDED: Barrier timed out.\nSome timed out task names:\n0\n\n",
+            "has stopped and says on its term",
+        ),
     ],
 )
-def test_the_report_of_the_coordination_service_names_who_is_missing(report, missing):
-    assert hosts._missing(report) == missing
+def test_the_report_of_the_coordination_service_names_who_is_missing(report, said, monkeypatch):
+    def fail(*args, **kwargs):
+        raise jax.errors.JaxRuntimeError(report)
+
+    monkeypatch.setattr(hosts.ocp.multihost, "sync_global_processes", fail)
+    with pytest.raises(hosts.Lost) as error:
+        hosts._meet("somewhere", 5.0)
+    assert said in str(error.value) and "the same command goes on" in str(error.value)
+
+
+def test_processes_with_another_configuration_are_refused(tmp_path, monkeypatch):
+    """The other process measures other metrics, which changes no ticket, but what the processes do."""
+
+    def with_another(value):
+        mine, data = value
+        return [value, ({**mine, "metrics.samples": 5}, data)]
+
+    monkeypatch.setattr(hosts, "everyones", with_another)
+    with pytest.raises(ValueError, match=r"config\.metrics\.samples is 5 in process 1, but 10000 in process 0; give"):
+        run(tiny.config(), tmp_path / "run")
+
+
+def test_what_went_wrong_is_said_once(capsys):
+    error = ValueError("config.seeds is empty")
+    hosts.complain(error)
+    hosts.complain(error)
+    hosts.complain(Preempted())  # is no fault, and has a sentence of its own
+    assert capsys.readouterr().err == "lotto-jax: config.seeds is empty\n"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classifier", default="", metavar="DIR", help="run directory of a classifier of such images")
     parser.add_argument(
         "--features",
-        choices=("auto", "inception", "classifier"),
+        choices=("auto", "inception", "dinov2", "clip", "classifier"),
         default="",
         help="of samples; default: the run's",
     )
@@ -36,10 +36,16 @@ def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
         "reference", help="folder of images, or npz file; statistics of a folder are kept in the user's cache"
     )
     parser.add_argument(
+        "--features",
+        choices=("inception", "dinov2", "clip"),
+        default="inception",
+        help="inception: FID; dinov2: the same distance of DINOv2's features; clip: CMMD, of folders",
+    )
+    parser.add_argument(
         "--resize",
         choices=("tf1", "pytorch", "clean"),
         default="tf1",
-        help="tf1 (TTUR, ADM, torch-fidelity), pytorch (pytorch-fid) or clean (clean-fid)",
+        help="of Inception: tf1 (TTUR, ADM, torch-fidelity), pytorch (pytorch-fid) or clean (clean-fid)",
     )
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16 is faster and not comparable"
@@ -51,16 +57,29 @@ def add_fid_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_fid(args: argparse.Namespace) -> None:
     """Print the distance, and what it was computed with."""
-    from lotto_jax.metrics.extractors import inception
+    from lotto_jax.metrics.cmmd import cmmd, cmmd_folds
+    from lotto_jax.metrics.extractors import features, inception, transformer
     from lotto_jax.metrics.fid import fid, fid_folds
 
-    extractor = inception(args.weights, args.resize, args.dtype)
-    value = fid(args.generated, args.reference, extractor, args.batch_size)
-    print(f"FID {value:.4f}  ({extractor.identifier})")
+    if args.features == "inception":
+        extractor = inception(args.weights, args.resize, args.dtype)
+    else:
+        extractor = transformer(args.features, args.weights)
+    if args.features == "clip":
+        sides = (features(side, extractor, None, args.batch_size)["class"] for side in (args.generated, args.reference))
+        name, (generated, real) = "CMMD", sides
+        value = cmmd(generated, real)
+    else:
+        name = "FID" if args.features == "inception" else "FD DINOv2"
+        value = fid(args.generated, args.reference, extractor, args.batch_size)
+    print(f"{name} {value:.4f}  ({extractor.identifier})")
     if args.folds:
-        folded = fid_folds(args.generated, args.reference, extractor, args.folds, args.batch_size)
+        if args.features == "clip":
+            folded = cmmd_folds(generated, real, args.folds)
+        else:
+            folded = fid_folds(args.generated, args.reference, extractor, args.folds, args.batch_size)
         print(
-            f"FID over {args.folds} folds of {folded.images} images: {folded.mean:.4f} +- "
+            f"{name} over {args.folds} folds of {folded.images} images: {folded.mean:.4f} +- "
             f"{folded.standard_error:.4f} (mean, standard error)"
         )
 
@@ -68,16 +87,29 @@ def run_fid(args: argparse.Namespace) -> None:
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lotto-jax weights convert PATH` and `lotto-jax weights fetch`."""
     actions = parser.add_subparsers(dest="action", required=True)
-    convert = actions.add_parser("convert", help="convert a downloaded PyTorch checkpoint of the FID Inception network")
-    convert.add_argument("path", type=Path, help="pt_inception-2015-12-05-6726825d.pth, or torch-fidelity's copy of it")
-    fetch = actions.add_parser("fetch", help="download that checkpoint (96 MB) and convert it")
+    convert = actions.add_parser("convert", help="convert a downloaded checkpoint of Inception, DINOv2 or CLIP")
+    convert.add_argument(
+        "path",
+        type=Path,
+        help="pt_inception-2015-12-05-6726825d.pth (or torch-fidelity's copy of it), or model.safetensors of "
+        "facebook/dinov2-base or openai/clip-vit-base-patch16",
+    )
+    fetch = actions.add_parser("fetch", help="download the Inception checkpoint (96 MB) and convert it")
     for action in (convert, fetch):
         action.add_argument("--output", type=Path, help="safetensors file to write instead of the user's cache")
 
 
 def run_weights(args: argparse.Namespace) -> None:
     """Convert or fetch, and print where the weights are."""
-    from lotto_jax.metrics import weights
+    from lotto_jax.metrics import vit_weights, weights
 
-    path = weights.convert(args.path, args.output) if args.action == "convert" else weights.fetch(args.output)
+    if args.action == "fetch":
+        path = weights.fetch(args.output)
+    else:
+        tensors = weights.read(args.path)
+        network = vit_weights.recognized(tensors)
+        if network is None:
+            path = weights.convert(args.path, args.output)
+        else:
+            path = vit_weights.convert(args.path, tensors, network, args.output)
     print(f"Wrote {path}")

@@ -84,7 +84,7 @@ def default() -> ConfigDict:
 
     config.metrics = ConfigDict()  # more than the objective's own; `lotto-jax evaluate` adds them to a run later
     config.metrics.names = ()  # keys of lotto_jax.metrics.METRICS, or "package.module:attribute" of your own
-    config.metrics.features = "auto"  # of all but accuracy: inception, classifier; auto: what there is
+    config.metrics.features = "auto"  # of all but accuracy: inception, dinov2, clip, classifier; auto: what there is
     config.metrics.classifier = ""  # run directory of a classifier of the same images (configs/resnet18_*.py)
     config.metrics.samples = 10_000  # a ticket, for all but accuracy; part of the metric's name: fid_10k
     config.metrics.every = 1  # rounds between measurements; the last one, one-shot and early-bird tickets always
@@ -107,7 +107,7 @@ CHOICES = {
     "early_bird.optimizer": ("carried", "fresh"),
     "early_bird.mixed_precision": ("bfloat16", "float16", "float8"),
     "evaluation.split": ("test", "validation"),
-    "metrics.features": ("auto", "inception", "classifier"),
+    "metrics.features": ("auto", "inception", "dinov2", "clip", "classifier"),
     "checkpoint.keep_states": ("all", "last"),
 }
 # Sections whose fields belong to the thing that `name` chooses; they are checked where it is built.

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from lotto_jax import progress
 from lotto_jax.data.sources import Dataset, Split
 from lotto_jax.experiments import classifier, compacting, costs
-from lotto_jax.metrics import extractors, frechet, registry, weights
+from lotto_jax.metrics import extractors, frechet, registry, vit, weights
 from lotto_jax.metrics.fid import reference_statistics, warn_bias
 from lotto_jax.metrics.images import to_uint8
 from lotto_jax.metrics.registry import BY_EXTRACTOR, OF_SAMPLES, Metric
@@ -93,13 +93,20 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
     if "classifier" in extractor_of or any("classify" in metric.needs for metric in metrics):
         judge = _classifier(config, dataset, fallen_back and "classifier" in extractor_of)
     for metric, extractor in zip(metrics, extractor_of, strict=True):
+        if "logits" in metric.needs and extractor in vit.NETWORKS:
+            raise ValueError(
+                f"config.metrics.names holds {metric.name!r}, but config.metrics.features is {extractor!r}, which has "
+                "no classes; leave it out, or take inception or classifier."
+            )
         if dataset.train.label.ndim > 1 and "logits" in metric.needs and extractor == "classifier":
             raise ValueError(
                 f"config.metrics.names holds {metric.name!r}, but the classifier of {dataset.name} tells attributes, "
                 "not classes, and there are no Inception weights in use; leave it out."
             )
-    inception = extractors.inception() if "inception" in extractor_of else None
-    found = {"inception": inception, "classifier": judge.extractor if judge else None, "": None}
+    found: dict[str, extractors.Extractor | None] = {"classifier": judge.extractor if judge else None, "": None}
+    if "inception" in extractor_of:
+        found["inception"] = extractors.inception()
+    found |= {name: extractors.transformer(name) for name in vit.NETWORKS if name in extractor_of}
     samples = count_label(config.metrics.samples)
     asked: dict[tuple[str, ...], Asked] = {}
     for metric, name in zip(metrics, extractor_of, strict=True):
@@ -159,7 +166,9 @@ class Measure:
             entry |= {"tolerance": metric.tolerance[extractor.name]} if extractor.name in metric.tolerance else {}
         if "classify" in needs and self.judge is not None:
             entry["extractor"] = self.judge.identifier
-        if "classify" in needs or (extractor is not None and extractor.name != "inception"):
+        if "classify" in needs or (
+            extractor is not None and self.judge is not None and extractor is self.judge.extractor
+        ):
             entry["classifier"] = str(self.config.metrics.classifier)
         if needs & {"originals", "reconstructions"}:
             entry |= {"split": self.config.evaluation.split, "images": len(self.held_out.label)}

@@ -7,8 +7,10 @@ fid("samples/", "reference.npz")
 ```
 """
 
+from lotto_jax.metrics.cmmd import cmmd, cmmd_folds
 from lotto_jax.metrics.extractors import Extractor, features, metric_name
-from lotto_jax.metrics.fid import FoldedDistance, fid, fid_folds, reference_statistics, statistics
+from lotto_jax.metrics.fid import fid, fid_folds, reference_statistics, statistics
+from lotto_jax.metrics.folds import FoldedDistance
 from lotto_jax.metrics.frechet import Gaussian, frechet_distance
 from lotto_jax.metrics.images import to_uint8
 from lotto_jax.metrics.inception_score import InceptionScore, inception_score
@@ -26,6 +28,8 @@ __all__ = [
     "KernelDistance",
     "Metric",
     "PrecisionRecall",
+    "cmmd",
+    "cmmd_folds",
     "features",
     "fid",
     "fid_folds",

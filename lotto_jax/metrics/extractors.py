@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 from lotto_jax.metrics import images as image_sources
 from lotto_jax.metrics import resize as resizes
-from lotto_jax.metrics import weights
+from lotto_jax.metrics import vit, vit_weights, weights
 from lotto_jax.metrics.inception import InceptionV3
 from lotto_jax.models import platforms
 from lotto_jax.models.classifier import ResNet18
@@ -24,7 +24,7 @@ class Extractor(NamedTuple):
     """A network that turns images into features.
 
     Attributes:
-      name: `inception`, or another; see `metric_name`.
+      name: `inception`, `dinov2`, `clip`, or another; see `metric_name`.
       identifier: names weights and preprocessing; stored with statistics, so that the networks do not get mixed up.
       params: arguments of `apply`.
       apply: `(params, images) -> {layer: features}`, pure; images are float32
@@ -81,6 +81,21 @@ def inception(path: str | Path | None = None, resize: str = "tf1", dtype: Any = 
         inception_apply(resize, name),
         "2048",
     )
+
+
+def transformer(name: str, path: str | Path | None = None) -> Extractor:
+    """DINOv2 or CLIP, whose features are the class token: see `vit.features`.
+
+    Args:
+      name: `dinov2` or `clip`.
+      path: safetensors file of `lotto-jax weights convert`; None means the user's cache.
+
+    Raises:
+      FileNotFoundError: if there are no weights; the sentence names the command that makes them.
+      ValueError: for weights that do not match.
+    """
+    params, digest = vit_weights.load(name, path)
+    return Extractor(name, f"{name}-vit-b-{digest[:16]}", params, vit.apply(name), "class")
 
 
 @functools.cache

@@ -6,33 +6,14 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from lotto_jax.data import cache
 from lotto_jax.metrics import frechet
 from lotto_jax.metrics.extractors import Extractor, inception, stream
+from lotto_jax.metrics.folds import FoldedDistance, folded
 from lotto_jax.metrics.images import Source, image_files
-
-
-class FoldedDistance(NamedTuple):
-    """Frechet distances of disjoint folds of the generated images to the whole reference.
-
-    A fold has a fraction of the images, so its distance is biased upward against the distance of all images; compare
-    it only with the distances of folds of the same size.
-
-    Attributes:
-      mean: over the folds.
-      standard_error: of that mean: standard deviation (ddof 1) / sqrt(folds).
-      values: one distance a fold.
-      images: in the smallest fold.
-    """
-
-    mean: float
-    standard_error: float
-    values: tuple[float, ...]
-    images: int
 
 
 def statistics(source: Source, extractor: Extractor, batch_size: int = 64) -> frechet.Gaussian:
@@ -163,6 +144,4 @@ def fid_folds(
     sides = [frechet.gaussian(total.moments()) for total in totals]
     warn_bias("each fold", seen // folds, len(b.mean))
     warn_bias("reference", b.number, len(b.mean))
-    values = tuple(frechet.frechet_distance(a, b) for a in sides)
-    error = float(np.std(values, ddof=1) / np.sqrt(folds))
-    return FoldedDistance(float(np.mean(values)), error, values, seen // folds)
+    return folded([frechet.frechet_distance(a, b) for a in sides], seen // folds)

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 
 from lotto_jax import names
 from lotto_jax.metrics import frechet
+from lotto_jax.metrics.cmmd import SCALE, SIGMA, cmmd
 from lotto_jax.metrics.inception_score import inception_score
 from lotto_jax.metrics.kid import kernel_distance
 from lotto_jax.metrics.precision_recall import precision_recall
@@ -36,6 +37,7 @@ OF_SAMPLES = ("samples", *BY_EXTRACTOR)
 INCEPTION_SCORE = {"splits": 10, "seed": 2020}
 KID = {"subsets": 100, "subset_size": 1000, "seed": 2020}
 PRECISION_RECALL = {"k": 3}
+CMMD = {"sigma": SIGMA, "scale": SCALE}
 
 
 class Given(Protocol):
@@ -91,7 +93,7 @@ class Metric(NamedTuple):
       columns: what results.csv calls it, by extractor, the others under ""; `{extractor}` and `{samples}` are filled
         in. Empty: its name.
       tolerance: by extractor, how much worse than the dense mean a winning ticket may be by default.
-      extractor: `inception` or `classifier`, where it is defined for one only.
+      extractor: `inception`, `dinov2`, `clip` or `classifier`, where it is defined for one only.
       once: whether it is the same for all tickets, and so measured once a run.
       along: metrics that are measured with it.
       least: images that it needs at least, of samples and of training images.
@@ -143,6 +145,16 @@ METRICS: dict[str, Metric] = {
         _FRECHET,
         _FRECHET._replace(name="fid", extractor="inception"),
         _FRECHET._replace(name="fd_resnet18", extractor="classifier"),
+        _FRECHET._replace(name="fd_dinov2", extractor="dinov2"),
+        Metric(
+            "cmmd",
+            ("features", "real_features"),
+            lambda given: cmmd(given.features, given.real_features),
+            "lower",
+            CMMD,
+            {"": ("cmmd_{samples}",)},
+            extractor="clip",
+        ),
         Metric(
             "inception_score",
             ("logits",),

@@ -162,6 +162,29 @@ def read_pytorch(path: str | Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is damaged or no PyTorch file: {error}.") from None
 
 
+def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], str | None]:
+    """The tensors of a safetensors file, and the checksum that was written with them.
+
+    Raises:
+      ValueError: if it is none.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            recorded = (file.metadata() or {}).get("sha256")
+            return {name: file.get_tensor(name) for name in file.keys()}, recorded  # noqa: SIM118  (not a dictionary)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is no safetensors file ({error}); make it with `lotto-jax weights convert PATH`."
+        ) from None
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint, safetensors or PyTorch's format; raises ValueError if it is neither."""
+    if not Path(path).is_file():
+        raise ValueError(f"There is no file {path}; name a downloaded checkpoint.")
+    return read_safetensors(path)[0] if Path(path).suffix == ".safetensors" else read_pytorch(path)
+
+
 def _rewound(file: io.BytesIO) -> io.BytesIO:
     file.seek(0)
     return file
@@ -216,7 +239,7 @@ def _check(path: str | Path, tensors: dict[str, np.ndarray]) -> None:
             raise ValueError(f"{path}: {name!r} has entries that are not finite.")
 
 
-def _digest(tensors: dict[str, np.ndarray]) -> str:
+def digest_of(tensors: dict[str, np.ndarray]) -> str:
     """SHA-256 over names and numbers, independent of the file format."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -256,7 +279,7 @@ def convert(path: str | Path, output: str | Path | None = None) -> Path:
     _check(path, tensors)
     target = Path(output) if output is not None else default_path()
     target.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {"source": path.name, "source_sha256": digest, "sha256": _digest(tensors)}
+    metadata = {"source": path.name, "source_sha256": digest, "sha256": digest_of(tensors)}
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         temporary = Path(folder) / target.name
         save_file(tensors, temporary, metadata)
@@ -320,16 +343,9 @@ def load(path: str | Path | None = None) -> tuple[PyTree, str]:
     path = Path(path) if path is not None else default_path()
     if not path.is_file():
         raise FileNotFoundError(_MISSING.format(path=path, name=PUBLIC_NAMES[0]))
-    try:
-        with safe_open(path, "numpy") as file:
-            recorded = (file.metadata() or {}).get("sha256")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} is no safetensors file ({error}); make it with `lotto-jax weights convert PATH`."
-        ) from None
+    tensors, recorded = read_safetensors(path)
     _check(path, tensors)
-    digest = _digest(tensors)
+    digest = digest_of(tensors)
     if digest != recorded:
         raise ValueError(
             f"{path} does not match the checksum written with it; make it again with `lotto-jax weights convert PATH`."

@@ -240,5 +240,6 @@ def test_commands_print_what_they_did(small, pictures, tmp_path, monkeypatch, ca
     parser = argparse.ArgumentParser()
     cli_metrics.add_weights_arguments(parser)
     monkeypatch.setattr(weights, "convert", lambda path, output: output)
+    monkeypatch.setattr(weights, "read", lambda path: {})  # of neither DINOv2 nor CLIP
     cli_metrics.run_weights(parser.parse_args(["convert", "w.pth", "--output", "w.safetensors"]))
     assert capsys.readouterr().out == "Wrote w.safetensors\n"

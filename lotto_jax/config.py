@@ -62,6 +62,10 @@ def default() -> ConfigDict:
     config.transfer.source = ""  # run directory of the search whose tickets are taken over
     config.transfer.component = "both"  # what that search pruned; it becomes the only entry of config.imp.pruned here
 
+    config.transfer.takes = "ticket"  # ticket: mask and rewound weights; mask: on this search's own snapshot
+    config.transfer.seed_shift = 0  # a seed takes the ticket of the seed so many places behind it in config.seeds
+    config.transfer.align = False  # whether a mask's channels are permuted as the dense networks' match
+
     config.early_bird = ConfigDict()  # of the experiments early_bird, which does not read config.imp, and table2
     config.early_bird.compressions = (0.5,)  # shares of the batch-norm channels removed; each is a ticket of its own
     config.early_bird.pruned = "both"  # both, or the component whose channels are ranked and removed
@@ -104,6 +108,7 @@ CHOICES = {
     "matmul_precision": ("default", "high", "highest"),
     "train.schedule": ("constant", "cosine"),
     "parallel.tickets": ("auto", "vmap", "sequential", "sharded"),
+    "transfer.takes": ("ticket", "mask"),
     "early_bird.optimizer": ("carried", "fresh"),
     "early_bird.mixed_precision": ("bfloat16", "float16", "float8"),
     "evaluation.split": ("test", "validation"),
@@ -136,6 +141,7 @@ MINIMA = {
     "imp.rounds": 0,
     "imp.rewind_step": 0,
     "imp.score_batches": 1,
+    "transfer.seed_shift": 0,
     "early_bird.interval": 0,
     "early_bird.lookback": 2,
     "early_bird.minimum": 1,

@@ -6,11 +6,17 @@ of a DCGAN, or the other way round. The other components begin as the dense netw
 
 A transfer ticket is an initialization: it begins at step 0, with fresh optimizer state, and trains as long as the
 others. Its weights have the steps up to the source's rewind step behind them, which were trained there. Seeds go
-together: the ticket of a seed here is the source's ticket of that seed.
+together: the ticket of a seed here is the source's ticket of that seed, or of another (`config.transfer.seed_shift`).
+
+With `config.transfer.takes = "mask"` the mask alone is taken over, and the ticket begins at this search's own snapshot.
+A mask of another seed fits its channels only after these are put in the order of this seed's (`config.transfer.align`;
+Adnan et al., ICML 2025): by weight matching of the two trained dense networks.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +26,18 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from lotto_jax import pruning, tickets
+from lotto_jax.analysis import matching
 from lotto_jax.experiments import imp
 from lotto_jax.experiments.arms import Arm, Round
 from lotto_jax.experiments.protocol import Experiment, Phase
-from lotto_jax.objectives.state import Objective, TrainState
+from lotto_jax.objectives.state import Batch, Objective, TrainState
+from lotto_jax.pruning.dependency import Group
 from lotto_jax.reports import convergence, sections
 from lotto_jax.runs import directory as directories
+from lotto_jax.runs import kept
 from lotto_jax.runs.tickets import Ticket, names
 from lotto_jax.tickets import LoadedTicket
+from lotto_jax.training import hosts
 from lotto_jax.training.feed import Feed
 
 if TYPE_CHECKING:
@@ -40,9 +50,14 @@ def _pairs(config: ConfigDict, components: tuple[str, ...]) -> list[tuple[str, s
     return [(c, c) for c in components] if component == target == "both" else [(component, target)]
 
 
+def _seeds_there(config: ConfigDict) -> list[int]:
+    """The seed there whose ticket each seed here takes."""
+    return [config.seeds[(i + config.transfer.seed_shift) % len(config.seeds)] for i in range(len(config.seeds))]
+
+
 def _found(config: ConfigDict, number: int) -> list[LoadedTicket]:
-    """The source's winning tickets of a round, one a seed."""
-    own = [Ticket(config.transfer.component, number, "winning", seed, 0.0).name for seed in config.seeds]
+    """The source's winning tickets of a round, one a seed here."""
+    own = [Ticket(config.transfer.component, number, "winning", seed, 0.0).name for seed in _seeds_there(config)]
     return tickets.of_run(Path(config.transfer.source), own)
 
 
@@ -62,6 +77,11 @@ def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
     if (component == "both") != (target == "both"):
         raise ValueError(
             f"config.transfer.component is {component!r}, but config.imp.pruned {(target,)}; 'both' goes with 'both'."
+        )
+    if config.transfer.align and (config.transfer.takes != "mask" or component != target):
+        raise ValueError(
+            "config.transfer.align puts the channels of a mask in order, of the same networks: it needs "
+            "config.transfer.takes = 'mask', and one component in config.transfer.component and config.imp.pruned."
         )
     check_source(config)
     like = jax.eval_shape(objective.init, jax.random.key(0))
@@ -108,22 +128,61 @@ def check_fits(config: ConfigDict, ticket: LoadedTicket, like: TrainState, pairs
 def transferred(run: Run, here: Round) -> tuple[TrainState, pruning.Mask]:
     """The source's tickets of this round, in networks that begin as the dense ones do."""
     found, pairs = _found(run.config, here.number), _pairs(run.config, run.objective.components)
-    params, mask, stats = (
-        jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-        for trees in zip(*((t.params, t.mask, t.model_state) for t in found), strict=True)
-    )
+    params, mask, stats = (_stacked([getattr(t, part) for t in found]) for part in ("params", "mask", "model_state"))
     own = {name: moved(tree, stats.get(name, {}), pairs) for name, tree in run.fresh.model_state.items()}
     states = run.fresh._replace(params=moved(run.fresh.params, params, pairs), model_state=own)
     return run.placement.place((states, moved(here.mask, mask, pairs)))
 
 
+def mask_transferred(run: Run, here: Round) -> tuple[TrainState, pruning.Mask]:
+    """The source's masks of this round, on this search's own snapshot."""
+    masks = [ticket.mask for ticket in _found(run.config, here.number)]
+    if run.config.transfer.align:
+        masks = [
+            matching.permute({"params": mask}, groups, order)["params"]
+            for mask, (groups, order) in zip(masks, _alignments(run), strict=True)
+        ]
+    pairs = _pairs(run.config, run.objective.components)
+    return here.rewound, run.placement.place(moved(here.mask, _stacked(masks), pairs))
+
+
+def _stacked(trees: list[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+@functools.cache  # a run lives as long as its process
+def _alignments(run: Run) -> list[tuple[Sequence[Group], list[matching.Permutation]]]:
+    """For every seed, the groups of channels, and the order that brings the source's next to this run's."""
+    with kept.opened(Path(run.config.transfer.source)) as phases:
+        there = kept.restore(phases, 0)
+    here, numbers = run.finished(0), [ticket.seed for ticket in there.tickets]
+    one = jax.tree.map(lambda x: x[0], (run.fresh.params, run.fresh.model_state))
+
+    def fn(variables: PyTree, batch: Batch, key: PyTree) -> PyTree:
+        rest = {name: collection for name, collection in variables.items() if name != "params"}
+        return run.objective.evaluate(variables["params"], rest, batch, key)
+
+    variables = {"params": one[0], **one[1]}
+    groups = pruning.axis_groups(fn, variables, run.feed.batch, run.fresh.key[0]).prunable
+    own = hosts.gathered(here.params)
+    alignments: list[tuple[Sequence[Group], list[matching.Permutation]]] = []
+    for i, seed in enumerate(_seeds_there(run.config)):
+        theirs, ours = (
+            {"params": jax.tree.map(lambda x, j=j: np.asarray(x[j]), tree)}
+            for tree, j in ((there.params, numbers.index(seed)), (own, i))
+        )
+        alignments.append((groups, matching.match(groups, theirs, ours)))
+    return alignments
+
+
 READS = ("rounds", "fraction", "rule", "rewind_step", "pruned", "arms", "score_batches")
 ARMS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("initialization", transferred)}
+OF_MASKS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("rewind", mask_transferred)}
 
 
 def phases(run: Run) -> list[Phase]:
     """The dense networks, and the rounds with tickets of both searches."""
-    return imp.search(run, ARMS)
+    return imp.search(run, ARMS if run.config.transfer.takes == "ticket" else OF_MASKS)
 
 
 EXPERIMENT = Experiment(

@@ -105,6 +105,42 @@ def test_a_ticket_trains_from_the_sources_mask_and_rewound_weights_in_an_unprune
     assert np.all(np.asarray(found.params["encoder"]["dense"]["kernel"][i]) != 0)
 
 
+@pytest.fixture(scope="module")
+def between_seeds(source):
+    """By alignment: the masks of the own seeds, and those of the other seeds with and without permuted channels."""
+    found = {}
+    for shift, align in ((0, True), (1, False), (1, True)):
+        path = source.parent / f"masks{shift}{align}"
+        fields = {"transfer__takes": "mask", "transfer__seed_shift": shift, "transfer__align": align}
+        own = {"imp__pruned": ("decoder",), "imp__arms": ("winning", "transfer"), "transfer__component": "decoder"}
+        run(search("decoder", experiment="transfer", transfer__source=str(source), **own, **fields), path)
+        with kept.opened(path) as phases:
+            found[shift, align] = kept.restore(phases, 1)
+    return found
+
+
+def kernels(found, arm):
+    """Of the decoder, by seed."""
+    kernel = np.asarray(found.params["decoder"]["dense"]["kernel"])
+    return {t.seed: kernel[i] for i, t in enumerate(found.tickets) if t.arm == arm}
+
+
+def test_the_own_mask_is_the_winning_ticket_whatever_is_aligned(between_seeds):
+    found = between_seeds[0, True]
+    tiny.assert_same(kernels(found, "winning"), kernels(found, "transfer"))
+
+
+def test_the_mask_of_another_seed_is_permuted_as_the_dense_networks_match(between_seeds):
+    plain, aligned = (kernels(between_seeds[1, align], "transfer") for align in (False, True))
+    winning = kernels(between_seeds[1, False], "winning")
+    for seed, other in ((0, 1), (1, 0)):
+        mask, expected = aligned[seed] != 0, winning[other] != 0
+        np.testing.assert_array_equal(plain[seed] != 0, expected)
+        assert not np.array_equal(mask, expected)
+        # The hidden units, rows of the kernel, in another order.
+        np.testing.assert_array_equal(mask[np.lexsort(mask.T)], expected[np.lexsort(expected.T)])
+
+
 @pytest.mark.parametrize(
     ("config", "found"),
     [
@@ -146,6 +182,8 @@ def test_only_the_paired_component_is_moved():
         ({"imp__pruned": ("encoder",)}, r"\(decoder\) has shape \(64,\) at 'dense/bias', where the network has \(8,\)"),
         ({"model": {"name": OWN, "last": "generator", "latent": 9}}, r"shape \(8, 64\) at 'dense/kernel'"),
         ({"imp__one_shot_sparsities": (0.5,)}, "does not read it"),
+        ({"transfer__align": True}, "config.transfer.align .* needs config.transfer.takes = 'mask', and one component"),
+        ({"transfer__takes": "weights"}, "config.transfer.takes is 'weights'; it takes one of ticket, mask"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(source, tmp_path, fields, message):

@@ -7,6 +7,7 @@ configuration and topology, so that the command can be interrupted.
 """
 
 import argparse
+import functools
 import hashlib
 import importlib.metadata
 import json

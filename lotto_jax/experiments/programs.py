@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.stages import Lowered
@@ -24,7 +25,7 @@ from lotto_jax.experiments.trainer import CHUNK_STEPS
 from lotto_jax.metrics import extractors
 from lotto_jax.metrics.inception import InceptionV3
 from lotto_jax.metrics.registry import BY_EXTRACTOR
-from lotto_jax.objectives.state import Objective, TrainState
+from lotto_jax.objectives.state import Batch, Objective, TrainState
 from lotto_jax.training import detection, loop, mesh
 from lotto_jax.training.placement import Placement
 
@@ -125,13 +126,23 @@ def _largest(run: Run, objective: Objective, tickets: int) -> str:
 
 
 def _step(run: Run, devices: Mesh) -> Lowered:
-    """A step of one ticket on the devices that a ticket has on a mesh."""
-    one = Mesh(devices.devices[:1], devices.axis_names)
+    """A step of one ticket on the devices that a ticket has on a mesh; where it has several, of a ticket on all."""
     state = jax.eval_shape(run.objective.init, jax.random.key(0))
-    inputs = _shapes((state, jax.eval_shape(pruning.ones, state.params)), mesh.replicated(one))
-    batch = _shapes(run.feed.batch, NamedSharding(one, P("data")))
-    step = jax.jit(lambda *inputs: run.objective.step(*inputs), donate_argnums=0)
-    return step.lower(*inputs, batch, inputs[0].key)
+    ticket = state, jax.eval_shape(pruning.ones, state.params)
+    if devices.shape["data"] == 1:
+        one = Mesh(devices.devices[:1], devices.axis_names)
+        inputs, batch = _shapes(ticket, mesh.replicated(one)), _shapes(run.feed.batch, mesh.replicated(one))
+        step = jax.jit(lambda *inputs: run.objective.step(*inputs), donate_argnums=0)
+        return step.lower(*inputs, batch, inputs[0].key)
+
+    def of_one(_: tuple, state: TrainState, mask: pruning.Mask, batch: Batch) -> Any:
+        return run.objective.step(state, mask, lax.with_sharding_constraint(batch, P("data")), state.key)
+
+    abreast = devices.shape["ticket"]
+    inputs = _shapes(ticket, mesh.by_ticket(devices), abreast)
+    batch = _shapes(run.feed.batch, NamedSharding(devices, P("ticket", "data")), abreast)
+    stacked = loop.over_tickets(of_one, "vmap", devices)
+    return jax.jit(lambda *inputs: stacked((), *inputs), donate_argnums=0).lower(*inputs, batch)
 
 
 def _train(run: Run, objective: Objective, tickets: int) -> Lowered:

@@ -14,8 +14,10 @@ def make(tickets: int, batch_size: int, devices: int = 0, among: Sequence[jax.De
     """A mesh over the first `devices` devices (0: all) of the devices here, or `among` others.
 
     Every ticket has a device of its own as far as devices go, and the ticket axis is no longer than it has to be for
-    the largest share of a device. The data axis, on which batches are split, is longer than 1 only where devices
-    outnumber tickets: as many of a ticket's devices as divide `batch_size`. What fits neither stays unused.
+    the largest share of a device; what is left stays unused. The data axis, on which batches are split, is longer than
+    1 only where devices outnumber tickets: as long as divides `batch_size` and the devices and leaves a place for each
+    ticket. Then all devices are on the mesh, as TPUs demand of programs whose devices speak to each other, and the
+    ticket axis can have more places than there are tickets (`Placement.fill`).
 
     Raises:
       ValueError: if that leaves a process without a device.
@@ -24,7 +26,9 @@ def make(tickets: int, batch_size: int, devices: int = 0, among: Sequence[jax.De
     count = devices or len(there)
     ticket = min(tickets, count)
     ticket = math.ceil(tickets / math.ceil(tickets / ticket))
-    data = math.gcd(batch_size, count // ticket)
+    data = max(d for d in range(1, count // ticket + 1) if math.gcd(batch_size, count) % d == 0)
+    if data > 1:
+        ticket = count // data
     used = there[: ticket * data]
     if not (devices or among) and len({device.process_index for device in used}) < jax.process_count():
         if tickets > 1:  # some of the tickets are there twice then

@@ -75,6 +75,16 @@ def test_tickets_on_devices_of_their_own(name, topology):
         assert float64(found["prune"].compile()) <= counts
 
 
+def test_tickets_that_share_devices_leave_none_out(topology):
+    """Programs whose devices speak to each other have to have all of a TPU slice; batches of 3 tickets take 8."""
+    with preflight.planned(config_of("linear_ae_mnist", 3), topology) as (run,):
+        assert run.placement.mesh.shape == {"ticket": 4, "data": 2}
+        chosen = [program for program in programs.of(run) if program.name in ("step", "train")]
+        compiled = [program.lower().compile() for program in chosen]
+    assert [program.split for program in chosen] == [2, 2]
+    assert all("all-reduce" in preflight.COLLECTIVES.findall(one.as_text()) for one in compiled)
+
+
 def test_a_second_ticket_on_a_device_takes_its_state_and_mask(topology):
     taken = {}
     for tickets in (8, 16):

@@ -25,7 +25,9 @@ from tests import tiny
         (30, 8, 64, (8, 1)),  # four each, two of them copies
         (10, 8, 64, (5, 1)),  # two each: eight devices would not be sooner done
         (5, 8, 64, (5, 1)),
-        (3, 8, 64, (3, 2)),
+        (3, 8, 64, (4, 2)),  # a copy of the last ticket fills the mesh
+        (2, 7, 64, (2, 1)),
+        (2, 6, 31, (2, 1)),
         (3, 8, 63, (3, 1)),
         (1, 8, 64, (1, 8)),
         (7, 4, 64, (4, 1)),

@@ -3,11 +3,10 @@
 For every network of Table 1 and the searches of Table 2, `lotto-jax preflight` compiles a step for 1, 8 and 256 chips.
 Needs the compilers (`pip install -c constraints.txt -e ".[pods]"`), no data and no TPU. `--docs` writes the tables into
 docs/costs.md, between the lines `<!-- costs -->` and `<!-- end -->`. Answers are kept in .cache/costs.json, by
-configuration and topology, so that the command can be interrupted.
+the text of what is compiled, so that the command can be interrupted, and no step is compiled twice.
 """
 
 import argparse
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -16,7 +15,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,29 +31,56 @@ PEAK_FLOPS = 197e12  # a second, of a v5e in bfloat16, by Google Cloud's documen
 SLICE = 8  # chips that one network gets where all of them share a pod
 
 
-@functools.cache
-def _sources() -> str:
-    """A checksum of the package, whose answers change with it."""
-    files = sorted((ROOT / "lotto_jax").rglob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+class Answer(NamedTuple):
+    """What a run takes on a topology.
+
+    Attributes:
+      ticket_steps: of the whole run.
+      flops: of a step of one ticket.
+      seconds: of that step on one chip; None where the compiler has no estimate, or no ticket has one chip.
+      hours: of training; None where the compiler has no estimate.
+    """
+
+    ticket_steps: int
+    flops: int
+    seconds: float | None
+    hours: float | None
 
 
-def asked(source: str, topology: str, answers: dict[str, Any]) -> list[dict[str, Any]]:
-    """What preflight says of a configuration: a report, or two of Table 2."""
+def reports(source: str, topology: str, answers: dict[str, float | None]) -> list[Answer]:
+    """Of a configuration on a topology: of its run, or of both runs of Table 2.
+
+    Steps are compiled once, whichever configurations and topologies have them: `answers` has what the compiler
+    estimated of a program's text, and is kept on disk.
+    """
+    import jax  # once the environment is set
+
     from lotto_jax.cli import load_config
-    from lotto_jax.experiments.preflight import as_json, preflight
+    from lotto_jax.experiments import costs, preflight, programs
 
     config = load_config(source, [])
     config.dataset.train_examples = EXAMPLES[config.dataset.name]
     config.metrics.names = ()  # they need no training
-    versions = [importlib.metadata.version(name) for name in ("jax", "libtpu")] + [_sources()]
-    key = hashlib.sha256(f"{config.to_json()} {topology} {versions}".encode()).hexdigest()[:16]
-    if key not in answers:
-        reports = preflight(config, topologies.of(topology), only=("step",))
-        answers[key] = [json.loads(as_json(report)) for report in reports]
-        CACHE.parent.mkdir(exist_ok=True)
-        CACHE.write_text(json.dumps(answers))
-    return answers[key]
+    versions = [importlib.metadata.version(name) for name in ("jax", "libtpu")]
+    found, devices = [], topologies.of(topology)
+    with preflight.planned(config, devices) as runs:
+        for run in runs:
+            seconds: dict[int, float | None] = {}
+            for program in (program for program in programs.of(run) if program.name == "step"):
+                lowered = program.lower()
+                text = f"{lowered.as_text()} {devices.devices[0].device_kind} {versions}"
+                key = hashlib.sha256(text.encode()).hexdigest()[:16]
+                if key not in answers:
+                    answers[key] = preflight.estimated_seconds(lowered.compile())
+                    CACHE.parent.mkdir(exist_ok=True)
+                    CACHE.write_text(json.dumps(answers))
+                seconds[program.split] = answers[key]
+            places = {phase.tickets: run.place_tickets(run.objective, phase.tickets) for phase in run.phases}
+            state = jax.eval_shape(run.objective.init, jax.random.key(0))
+            flops = costs.step_flops(run.objective, state, run.feed.batch)
+            hours = preflight.training_hours(run, places, seconds)
+            found.append(Answer(sum(p.work for p in run.phases), flops, seconds.get(1), hours))
+    return found
 
 
 def known(value: float | None) -> float:
@@ -76,12 +102,10 @@ def tables(sources: list[str]) -> str:
     ]
     hours: dict[int, list[float]] = {chips: [] for chips in TOPOLOGIES}
     for source in sources:
-        reports = {chips: asked(source, topology, answers) for chips, topology in TOPOLOGIES.items()}
-        one = reports[1]
-        steps = sum(report["ticket_steps"] for report in one)
-        seconds, flops = known(one[0]["programs"][0]["seconds"]), one[0]["step_flops"]
-        for chips, own in reports.items():
-            hours[chips].append(sum(known(report["hours"]) for report in own))
+        found = {chips: reports(source, topology, answers) for chips, topology in TOPOLOGIES.items()}
+        steps, flops, seconds = sum(one.ticket_steps for one in found[1]), found[1][0].flops, known(found[1][0].seconds)
+        for chips, own in found.items():
+            hours[chips].append(sum(known(one.hours) for one in own))
         cells = [
             f"`{Path(source).stem}`",
             f"{steps:,}",

@@ -143,10 +143,10 @@ def analyse(
         return Analysis(ids, walk.classes, walk.uses, closed, walk.called[0], results)
     read = {v for eqn in closed.jaxpr.eqns for v in eqn.invars if not isinstance(v, core.Literal)}
     read |= {v for v in closed.jaxpr.outvars if not isinstance(v, core.Literal)}
-    for (path, _), var in zip(leaves, closed.jaxpr.invars, strict=False):
-        for (name, _), own in ids.items():
-            if name == path_name(path) and var not in read:
-                walk.classes.pin(own, "not used by the function")
+    unread = {path_name(path) for (path, _), var in zip(leaves, closed.jaxpr.invars, strict=False) if var not in read}
+    for (name, _), own in ids.items():
+        if name in unread:
+            walk.classes.pin(own, "not used by the function")
     return Analysis(ids, walk.classes, walk.uses, closed, walk.called[0], results)
 
 
@@ -165,15 +165,29 @@ def signature(where: Mapping[Leaf, Sequence[int]]) -> tuple[tuple[Leaf, int], ..
 
 
 def group(analysis: Analysis) -> AxisGroups:
-    """Collect the classes of an analysis into groups."""
-    grouped: dict[tuple, list[dict[Leaf, list[int]]]] = {}
-    for root, where in members(analysis).items():
-        grouped.setdefault((signature(where), analysis.classes.reason(root)), []).append(where)
-    groups = []
-    for (leaves, reason), channels in grouped.items():
-        axes = {leaf: np.array([where[leaf] for where in channels]) for leaf, _ in leaves}
-        groups.append(Group(len(channels), axes, reason))
-    return AxisGroups(tuple(groups))
+    """Collect the classes of an analysis into groups: those of one signature and one reason, as they come first."""
+    found = {leaf: analysis.classes.find(ids) for leaf, ids in analysis.ids.items()}
+    everywhere = np.concatenate([*found.values(), np.zeros(0, np.int64)])
+    roots = everywhere[np.sort(np.unique(everywhere, return_index=True)[1])]  # a class for each, as they come first
+    number = np.zeros(everywhere.max(initial=0) + 1, np.int64)
+    number[roots] = np.arange(roots.size)
+    numbers = {leaf: number[own] for leaf, own in found.items()}
+    # A label says what is known of a class so far. Each leaf gives new labels to the classes in it: another one for
+    # each label that they had and for each number of times that they are there.
+    reasons = list(map(analysis.classes.reason, roots.tolist()))
+    labels = np.unique(np.array(reasons, dtype=np.str_), return_inverse=True)[1]
+    for own in numbers.values():
+        classes, repeats = np.unique(own, return_counts=True)
+        pairs = labels[classes] * (own.size + 1) + repeats
+        labels[classes] = labels.max() + 1 + np.unique(pairs, return_inverse=True)[1]
+    _, first, group_of, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    axes: list[dict[Leaf, np.ndarray]] = [{} for _ in sizes]
+    for leaf, own in numbers.items():
+        order = np.argsort(own, stable=True)
+        groups = group_of[own[order]]
+        for i in np.unique(groups).tolist():
+            axes[i][leaf] = order[groups == i].reshape(sizes[i], -1)
+    return AxisGroups(tuple(Group(int(sizes[i]), axes[i], reasons[first[i]]) for i in np.argsort(first).tolist()))
 
 
 def axis_groups(fn: Callable[..., PyTree], params: PyTree, *inputs: PyTree) -> AxisGroups:

@@ -47,45 +47,59 @@ CALLS = (
 
 
 class Classes:
-    """Union-find over ids, with a reason for each class that must not be removed."""
+    """Union-find over ids, with a reason for each class that must not be removed.
+
+    The representative of a class is its smallest id. All steps are NumPy's: a network has a hundred thousand ids.
+    """
 
     def __init__(self) -> None:
         self._parent = np.zeros(0, np.int64)
-        self._reason: dict[int, str] = {}
+        self._code = np.zeros(0, np.int64)  # of the reason of a representative
+        self._reasons = [""]
 
     def new(self, count: int) -> Ids:
         """`count` fresh ids, each a class of its own."""
         ids = np.arange(self._parent.size, self._parent.size + count)
         self._parent = np.concatenate([self._parent, ids])
+        self._code = np.concatenate([self._code, np.zeros(count, np.int64)])
         return ids
 
     def find(self, ids: Ids) -> Ids:
         """The representative of each id's class."""
-        while True:
-            parents = self._parent[ids]
-            if np.array_equal(parents, ids):
-                return ids
-            ids = parents
+        roots, steps = self._parent[ids], 0
+        while not np.array_equal(above := self._parent[roots], roots):
+            roots, steps = above, steps + 1
+        if steps:
+            self._parent[ids] = roots
+        return roots
 
     def unify(self, a: Ids, b: Ids) -> None:
         """Put a[i] and b[i] into one class, for each i (arrays of one shape)."""
-        a, b = self.find(a), self.find(b)
-        for x, y in set(zip(a[a != b].tolist(), b[a != b].tolist(), strict=True)):
-            x, y = (int(self.find(np.asarray(i))) for i in (x, y))
-            if x != y:
-                low, high = min(x, y), max(x, y)
-                self._parent[high] = low
-                if high in self._reason:
-                    self._reason.setdefault(low, self._reason.pop(high))
+        a, b = self.find(a).ravel(), self.find(b).ravel()
+        while (differ := a != b).any():
+            low, high = np.minimum(a, b)[differ], np.maximum(a, b)[differ]
+            np.minimum.at(self._parent, high, low)  # of several that one is tied to, the others follow in another round
+            a, b = self.find(low), self.find(high)
+            pinned = self._code[high] > 0
+            self._pin(b[pinned], self._code[high[pinned]])
 
     def pin(self, ids: Ids, reason: str) -> None:
         """Forbid removing these ids; the first reason is kept."""
-        for root in np.unique(self.find(ids)).tolist():
-            self._reason.setdefault(root, reason)
+        roots = self.find(ids).ravel()
+        self._reasons.append(reason)
+        self._pin(roots, np.full(roots.shape, len(self._reasons) - 1))
+
+    def _pin(self, roots: Ids, codes: Int[np.ndarray, "..."]) -> None:
+        free = self._code[roots] == 0
+        self._code[roots[free][::-1]] = codes[free][::-1]  # the last assignment stays, which is the first reason
+
+    def pinned(self, ids: Ids) -> Flags:
+        """Which of these ids must stay."""
+        return self._code[self.find(ids)] > 0
 
     def reason(self, root: int) -> str:
         """Why the class of a representative must stay, or ""."""
-        return self._reason.get(root, "")
+        return self._reasons[self._code[root]]
 
 
 class Block(NamedTuple):

@@ -293,8 +293,7 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
         return _not_understood(walk, eqn, ins)
 
     def rank(b: Block) -> tuple:
-        free = not all(map(walk.classes.reason, walk.classes.find(b.ids).ravel().tolist()))
-        return free, b.ids.size, b.axes
+        return not walk.classes.pinned(b.ids).all(), b.ids.size, b.axes
 
     factors = _factors(value.shape, shape)
     # Factors that one block spans are reshaped together; being in row-major order, their product decomposes.

@@ -94,7 +94,12 @@ class Compacted(NamedTuple):
             before = jax.tree_util.tree_map_with_path(
                 lambda path, x: jax.ShapeDtypeStruct(self.shapes[path_name(path)], x.dtype), variables
             )
-            found = dependency.analyse(fn, before, *inputs, resized=True, pin_outputs=False)
+            zeros = {(name, axis): np.ones(self.shapes[name][axis], bool) for name, axis in self.kept}
+            for leaf, kept in self.kept.items():
+                zeros[leaf][kept] = False
+            found = dependency.pin_uses(
+                dependency.analyse(fn, before, *inputs, zeros=zeros, resized=True, pin_outputs=False)
+            )
             gone: set[int] = set()
             for leaf, kept in self.kept.items():
                 roots = np.unique(found.classes.find(np.delete(found.ids[leaf], kept)))
@@ -104,7 +109,9 @@ class Compacted(NamedTuple):
                         f"{leaf[0]!r}: {reason}; compact it with this function."
                     )
                 gone.update(roots.tolist())
-            sizes = resizing.Sizes(lambda ids: np.isin(found.classes.find(ids), list(gone)))
+            is_gone = np.zeros(len(found.classes), bool)
+            is_gone[list(gone)] = True
+            sizes = resizing.Sizes(lambda ids: is_gone[found.classes.find(ids)])
             for (name, axis), ids in found.ids.items():
                 if (entries := int((~sizes.is_removed(ids)).sum())) != len(self.kept.get((name, axis), ids)):
                     raise ValueError(

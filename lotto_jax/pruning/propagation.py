@@ -13,7 +13,9 @@ The abstract value of an array partitions its axes into three kinds:
   fixed: the axis has a size that no pruning changes;
   free:  neither; the axis comes from broadcasting (or has size 1) and fits whatever it meets.
 Each id has a flag: whether the slice of the array at that index is known to be zero. Zeros start at the masked scales
-and shifts, and tell which channels contribute nothing where they are summed over.
+and shifts, and tell which channels contribute nothing where they are summed over. A second flag says whether the slice
+is at least known from the other indices: what elementwise operations make of zeros and of what all channels share. In a
+layer norm a channel x that is zero has the deviation -mean, and `resizing` adds its square to the variance.
 """
 
 import math
@@ -43,7 +45,9 @@ CALLS = (
     "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint",
     "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
 )
+IDENTITIES = ("optimization_barrier", "sharding_constraint", "device_put", "name", "pvary")
 # fmt: on
+KEEP_KNOWN = {*ELEMENTWISE, *CALLS, *IDENTITIES}  # what `resizing` can follow known slices through
 
 
 class Classes:
@@ -56,6 +60,9 @@ class Classes:
         self._parent = np.zeros(0, np.int64)
         self._code = np.zeros(0, np.int64)  # of the reason of a representative
         self._reasons = [""]
+
+    def __len__(self) -> int:
+        return self._parent.size
 
     def new(self, count: int) -> Ids:
         """`count` fresh ids, each a class of its own."""
@@ -103,17 +110,31 @@ class Classes:
 
 
 class Block(NamedTuple):
-    """Ids and zero flags over some axes (ascending) of an array; both have the shape of these axes."""
+    """Ids and flags over some axes (ascending) of an array; all have the shape of these axes.
+
+    Attributes:
+      axes: of the array.
+      ids: of their indices.
+      zero: where the slice is zero.
+      carried: where it is known without this index, and the same for all indices that are so; None is where it is zero.
+    """
 
     axes: tuple[int, ...]
     ids: Ids
     zero: Flags
+    carried: Flags | None = None
+
+    @property
+    def known(self) -> Flags:
+        """Where the slice is zero or carried."""
+        return self.zero if self.carried is None else self.zero | self.carried
 
 
-def sorted_block(axes: Sequence[int], ids: Ids, zero: Flags) -> Block:
+def sorted_block(axes: Sequence[int], ids: Ids, zero: Flags, carried: Flags | None = None) -> Block:
     """A block whose axes are given in any order."""
     order = np.argsort(axes)
-    return Block(tuple(int(axes[i]) for i in order), ids.transpose(order), zero.transpose(order))
+    carried = None if carried is None else carried.transpose(order)
+    return Block(tuple(int(axes[i]) for i in order), ids.transpose(order), zero.transpose(order), carried)
 
 
 class Value(NamedTuple):
@@ -132,17 +153,23 @@ class Value(NamedTuple):
     const: float | None = None
 
 
+def without_carried(values: Iterable[Value]) -> list[Value]:
+    """The values, but slices that are not zero count as unknown."""
+    return [v._replace(blocks=tuple(b._replace(carried=None) for b in v.blocks)) for v in values]
+
+
 def fixed_value(shape: tuple[int, ...]) -> Value:
     """An array whose axes all have a size that no pruning changes: an input, a constant."""
     return Value(shape, fixed=frozenset(a for a, n in enumerate(shape) if n > 1))
 
 
 class Shared(NamedTuple):
-    """Positions that several aligned arrays share as one block, with the zero flags of each array there."""
+    """Positions that several aligned arrays share as one block, with the flags of each array there."""
 
     positions: tuple[int, ...]
     ids: Ids
     zeros: list[Flags]
+    known: list[Flags]
 
 
 class Use(NamedTuple):
@@ -196,6 +223,8 @@ class Walk:
         for eqn in jaxpr.eqns:
             rule, self.called = self.rules.get(eqn.primitive.name, self.rules[""]), []
             results = rule(self, eqn, [read(v) for v in eqn.invars])
+            if eqn.primitive.name not in KEEP_KNOWN:
+                results = without_carried(results)
             record.equations.append((results, self.called))
             env.update(zip(eqn.outvars, results, strict=True))
         self.called = [*outer, record]
@@ -205,7 +234,8 @@ class Walk:
         """Abstract values of the outputs of the jaxpr that an equation calls."""
         outer, self.scope = self.scope, self._scope(eqn)
         jaxpr, consts = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
-        outputs = self.run(jaxpr, consts, arguments)
+        known = eqn.primitive.name in KEEP_KNOWN
+        outputs = self.run(jaxpr, consts, arguments if known else without_carried(arguments))
         self.scope = outer
         return outputs
 
@@ -310,7 +340,11 @@ class Walk:
         ]
         # Blocks in terms of positions, and the sets of positions that blocks tie together.
         local = [
-            [sorted_block([list(a).index(x) for x in b.axes], b.ids, b.zero) for b in v.blocks if b.axes[0] in a]
+            [
+                sorted_block([list(a).index(x) for x in b.axes], b.ids, b.zero, b.known)
+                for b in v.blocks
+                if b.axes[0] in a
+            ]
             for v, a in zip(values, axes, strict=True)
         ]
         ties: list[set[int]] = []
@@ -335,7 +369,8 @@ class Walk:
                 np.full(shape, v.const == 0) if b is None else spread(b.zero, b.axes, positions, shape)
                 for v, b in zip(values, pieces, strict=True)
             ]
-            shared.append(Shared(positions, ids[0], zeros))
+            known = [np.ones(shape, bool) if b is None else spread(b.known, b.axes, positions, shape) for b in pieces]
+            shared.append(Shared(positions, ids[0], zeros, known))
         return shared, fixed, values
 
 

@@ -5,9 +5,11 @@ norm groups or heads, the count that a mean divides by. Here its equations run o
 channels that are left, and every other number stays what it was for the larger arrays.
 
 Every array has as many entries along an axis of a block as are left, its old size along a fixed axis, and size 1 along
-a free axis, whose entries are equal.
+a free axis, whose entries are equal. What is not zero in the removed channels but known (`propagation.Block.carried`)
+is computed once for all of them, where a sum needs it.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ import numpy as np
 from jax.extend import core
 from jaxtyping import Array
 
-from lotto_jax.pruning.propagation import CALLS, ELEMENTWISE, Record, Value, constant
+from lotto_jax.pruning.propagation import CALLS, ELEMENTWISE, IDENTITIES, Block, Record, Value, constant
 
 Shape = tuple[int, ...]
 
@@ -60,24 +62,44 @@ def resize(x: Array, shape: Shape) -> Array:
     return jnp.broadcast_to(x, shape)
 
 
+Carried = dict[tuple[int, ...], Callable[[], Array]]
+"""For the axes of a block, what an array is in the removed channels: an array of size 1 along these axes."""
+
+
+class Sized(NamedTuple):
+    """An array of the size that is left, its abstract value, and what it is in the removed channels."""
+
+    array: Array
+    value: Value
+    carried: Carried
+
+
 class Equation(NamedTuple):
     """An equation and its operands.
 
     Attributes:
       eqn: the equation of the jaxpr.
-      ins: the operands, of the sizes that are left.
-      operands: their abstract values.
+      inputs: the operands.
       results: the abstract values of the results.
       called: the records of the jaxprs that the equation calls.
       sizes: what is left.
     """
 
     eqn: core.JaxprEqn
-    ins: list[Array]
-    operands: list[Value]
+    inputs: list[Sized]
     results: list[Value]
     called: list[Record]
     sizes: Sizes
+
+    @property
+    def ins(self) -> list[Array]:
+        """The arrays of the operands."""
+        return [x.array for x in self.inputs]
+
+    @property
+    def operands(self) -> list[Value]:
+        """The abstract values of the operands."""
+        return [x.value for x in self.inputs]
 
     def full(self, i: int, axes: Iterable[int] | None = None) -> Array:
         """Operand i with its free axes (of the given ones) repeated to their old size."""
@@ -90,9 +112,14 @@ class Equation(NamedTuple):
 
     def run(self, inner: core.Jaxpr | core.ClosedJaxpr, record: Record, arguments: Sequence[Array]) -> list[Array]:
         """The outputs of a jaxpr that the equation calls."""
-        if isinstance(inner, core.ClosedJaxpr):
-            return evaluate(inner.jaxpr, inner.consts, record, self.sizes, arguments)
-        return evaluate(inner, (), record, self.sizes, arguments)
+        return evaluate(*_opened(inner), record, self.sizes, arguments)
+
+    def removed(self, i: int, block: Block) -> Array:
+        """What operand i is in the removed channels of one of its blocks."""
+        if block.zero[self.sizes.is_removed(block.ids)].all():
+            shape = [1 if a in block.axes else n for a, n in enumerate(self.ins[i].shape)]
+            return jnp.zeros(shape, self.ins[i].dtype)
+        return self.inputs[i].carried[block.axes]()
 
 
 def _free(value: Value) -> set[int]:
@@ -109,23 +136,61 @@ def evaluate(
     jaxpr: core.Jaxpr, consts: Sequence[Any], record: Record, sizes: Sizes, arguments: Sequence[Array]
 ) -> list[Array]:
     """The outputs of `jaxpr` on arguments of the sizes that are left."""
-    env: dict[core.Var, tuple[Array, Value]] = {}
-    for var, x, value in zip(jaxpr.invars, arguments, record.arguments, strict=True):
-        env[var] = sizes.fit(x, value), value
-    for var, x in zip(jaxpr.constvars, consts, strict=True):
-        env[var] = jnp.asarray(x), constant(x)
+    sized = [Sized(x, value, {}) for x, value in zip(arguments, record.arguments, strict=True)]
+    return [output.array for output in _evaluate(jaxpr, consts, record, sizes, sized)]
 
-    def read(atom: core.Var | core.Literal) -> tuple[Array, Value]:
-        return (jnp.asarray(atom.val), constant(atom.val)) if isinstance(atom, core.Literal) else env[atom]
+
+def _evaluate(
+    jaxpr: core.Jaxpr, consts: Sequence[Any], record: Record, sizes: Sizes, arguments: Sequence[Sized]
+) -> list[Sized]:
+    env: dict[core.Var, Sized] = {}
+    for var, given, value in zip(jaxpr.invars, arguments, record.arguments, strict=True):
+        env[var] = Sized(sizes.fit(given.array, value), value, given.carried)
+    for var, x in zip(jaxpr.constvars, consts, strict=True):
+        env[var] = Sized(jnp.asarray(x), constant(x), {})
+
+    def read(atom: core.Var | core.Literal) -> Sized:
+        return Sized(jnp.asarray(atom.val), constant(atom.val), {}) if isinstance(atom, core.Literal) else env[atom]
 
     for eqn, (values, called) in zip(jaxpr.eqns, record.equations, strict=True):
         operands = [read(v) for v in eqn.invars]
-        step = STEPS.get(eqn.primitive.name, _whole)
+        name = eqn.primitive.name
+        carried: list[Carried] = [{} for _ in values]
         with jax.named_scope(str(eqn.source_info.name_stack)):
-            outputs = step(Equation(eqn, [x for x, _ in operands], [v for _, v in operands], values, called, sizes))
-        for var, x, value in zip(eqn.outvars, outputs, values, strict=True):
-            env[var] = sizes.fit(x, value), value
-    return [read(v)[0] for v in jaxpr.outvars]
+            if name in CALLS:
+                inner = next(eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in eqn.params)
+                sized = _evaluate(*_opened(inner), called[0], sizes, operands)
+                outputs: Sequence[Array] = [x.array for x in sized]
+                carried = [x.carried for x in sized]
+            else:
+                equation = Equation(eqn, operands, values, called, sizes)
+                outputs = STEPS.get(name, _whole)(equation)
+                if name in ELEMENTWISE:
+                    carried = [{b.axes: _later(_carried, equation, b) for b in values[0].blocks}]
+                elif name in IDENTITIES:
+                    carried = [x.carried for x in operands]
+        for var, x, value, own in zip(eqn.outvars, outputs, values, carried, strict=True):
+            env[var] = Sized(sizes.fit(x, value), value, own)
+    return [read(v) for v in jaxpr.outvars]
+
+
+def _opened(jaxpr: core.Jaxpr | core.ClosedJaxpr) -> tuple[core.Jaxpr, Sequence[Any]]:
+    return (jaxpr.jaxpr, jaxpr.consts) if isinstance(jaxpr, core.ClosedJaxpr) else (jaxpr, ())
+
+
+def _later(function: Callable[..., Array], *arguments: Any) -> Callable[[], Array]:
+    """The function of the arguments, called once, when it is needed first."""
+    return functools.cache(functools.partial(function, *arguments))
+
+
+def _carried(e: Equation, block: Block) -> Array:
+    """What an elementwise operation yields in the removed channels of a block of its result."""
+    ins = []
+    for i, (x, value) in enumerate(zip(e.ins, e.operands, strict=True)):
+        own = [b for b in value.blocks if set(b.axes) & set(block.axes)]
+        ins.append(e.removed(i, own[0]) if own else x)
+    shape = np.broadcast_shapes(*(x.shape for x in ins))
+    return e.bind([resize(x, shape) if v.shape else x for x, v in zip(ins, e.operands, strict=True)])[0]
 
 
 Step = Callable[[Equation], Sequence[Array]]
@@ -143,12 +208,6 @@ def _step(*names: str) -> Callable[[Step], Step]:
 def _whole(e: Equation) -> Sequence[Array]:
     """A primitive whose arrays keep their sizes."""
     return e.bind([e.full(i) for i in range(len(e.ins))])
-
-
-@_step(*CALLS)
-def _call(e: Equation) -> Sequence[Array]:
-    inner = next(e.eqn.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in e.eqn.params)
-    return e.run(inner, e.called[0], e.ins)
 
 
 @_step("cond")
@@ -197,7 +256,7 @@ def _elementwise(e: Equation) -> Sequence[Array]:
     return e.bind([resize(x, shape) if value.shape else x for x, value in zip(e.ins, e.operands, strict=True)])
 
 
-@_step("optimization_barrier", "sharding_constraint", "device_put", "name", "pvary")
+@_step(*IDENTITIES)
 def _identity(e: Equation) -> Sequence[Array]:
     return e.ins
 
@@ -219,7 +278,20 @@ def _reshape(e: Equation) -> Sequence[Array]:
     return [jax.lax.reshape(e.full(0), [value.shape[a] if a in free else n for a, n in enumerate(left)])]
 
 
-@_step("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin")
+@_step("reduce_sum")
+def _sum(e: Equation) -> Sequence[Array]:
+    """The removed channels add what they are: nothing, or what is carried, once for each."""
+    axes = e.eqn.params["axes"]
+    (total,) = e.bind([e.full(0, axes)])
+    for block in e.operands[0].blocks:
+        gone = e.sizes.is_removed(block.ids)
+        if set(block.axes) <= set(axes) and not block.zero[gone].all():
+            one = full(e.removed(0, block), e.operands[0], axes)
+            total = total + int(gone.sum()) * e.bind([one])[0]
+    return [total]
+
+
+@_step("reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin")
 def _reduce(e: Equation) -> Sequence[Array]:
     return e.bind([e.full(0, e.eqn.params["axes"])])
 

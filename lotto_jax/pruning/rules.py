@@ -15,6 +15,7 @@ from jax.extend import core
 from lotto_jax.pruning.propagation import (
     CALLS,
     ELEMENTWISE,
+    IDENTITIES,
     Block,
     Flags,
     Rule,
@@ -144,11 +145,12 @@ def _elementwise(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value
         return [Value(shape, const=const)]
     shared, fixed, _ = walk.align([ins[i] for i in arrays], [range(len(shape))] * len(arrays), walk.where(eqn))
     blocks = []
-    for positions, ids, zeros in shared:
+    for positions, ids, zeros, known in shared:
         full = [np.full(ids.shape, v.const == 0) for v in ins]
         for i, zero in zip(arrays, zeros, strict=True):
             full[i] = zero
-        blocks.append(Block(positions, ids, _is_zero(eqn, full, [v.const for v in ins])))
+        zero = _is_zero(eqn, full, [v.const for v in ins])
+        blocks.append(Block(positions, ids, zero, np.logical_and.reduce(known)))
     return [Value(shape, tuple(blocks), frozenset(fixed), const)]
 
 
@@ -175,7 +177,7 @@ def _evaluate(eqn: core.JaxprEqn, values: Sequence[float | None]) -> float:
         return float(np.real(eqn.primitive.bind(*scalars, **eqn.params)))
 
 
-@_rule("optimization_barrier", "sharding_constraint", "device_put", "name", "pvary")
+@_rule(*IDENTITIES)
 def _identity(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     return ins
 
@@ -195,12 +197,12 @@ def _broadcast(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
 
 @_rule("reduce_sum")
 def _sum(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
-    """Channels that are zero may leave a sum, if what it is divided by stays as it is: the mean of a layer norm."""
+    """Channels that are known may leave a sum, if what it is divided by stays as it is: the mean of a layer norm."""
     axes, value = set(eqn.params["axes"]), ins[0]
     if walk.resized:
         why = f"not zero where {walk.where(eqn)} sums over it"
         inside = [b for b in value.blocks if set(b.axes) <= axes]
-        walk.uses += [Use(b.ids, b.zero, why) for b in inside]
+        walk.uses += [Use(b.ids, b.known if len(inside) == 1 else b.zero, why) for b in inside]
         value = value._replace(blocks=tuple(b for b in value.blocks if not set(b.axes) <= axes))
     return _reduce(walk, eqn, [value])
 

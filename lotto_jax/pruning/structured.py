@@ -76,10 +76,10 @@ def channel_scores(
         if gradient is None:
             raise ValueError("Taylor channel scores need gradient, jax.grad of the loss at params.")
         slopes = {n.removeprefix("params/"): g for n, g in _trainable(gradient).items()}
-        products = {n: jnp.abs(_f32(x) * _f32(slopes[n.removeprefix("params/")])) for n, x in leaves.items()}
+        products = {n: abs(_f32(x) * _f32(slopes[n.removeprefix("params/")])) for n, x in leaves.items()}
         result = {n: channel_sums(g, products) for n, g in named.items()}
     elif score in ("magnitude", "lamp"):
-        squares = {n: jnp.square(_f32(x)) for n, x in leaves.items()}
+        squares = {n: _f32(x) ** 2 for n, x in leaves.items()}
         result = {n: channel_sums(g, squares) for n, g in named.items()}
         result = {n: jnp.sqrt(x) if score == "magnitude" else _lamp(x) for n, x in result.items()}
     else:
@@ -100,8 +100,11 @@ def channel_scores(
     return result
 
 
-def _f32(x: Array) -> Array:
-    return jnp.asarray(x).astype(jnp.float32)
+def _f32(x: Array) -> Array | np.ndarray:
+    """float32, on the host if it can be there: a network has many shapes, and on a device each needs compilations."""
+    if isinstance(x, jax.core.Tracer) or (isinstance(x, jax.Array) and not x.is_fully_addressable):
+        return jnp.asarray(x).astype(jnp.float32)
+    return np.asarray(x).astype(np.float32)
 
 
 def _trainable(tree: PyTree) -> dict[str, Array]:
@@ -110,14 +113,14 @@ def _trainable(tree: PyTree) -> dict[str, Array]:
     return params or leaves
 
 
-def channel_sums(group: dependency.Group, leaves: Mapping[str, Array]) -> Float[Array, "size"]:
+def channel_sums(group: dependency.Group, leaves: Mapping[str, Array | np.ndarray]) -> Float[Array, "size"]:
     """For each channel of a group, the sum of its slices in `leaves`, where these have them."""
-    total = jnp.zeros(group.size, jnp.float32)
+    total = np.zeros(group.size, np.float32)
     for (name, axis), indices in group.axes.items():
         if name in leaves:
-            along = leaves[name].sum([a for a in range(leaves[name].ndim) if a != axis])
-            total += along[indices].sum(1)
-    return total
+            along = leaves[name].sum(tuple(a for a in range(leaves[name].ndim) if a != axis))
+            total = total + along[indices].sum(1)
+    return jnp.asarray(total)
 
 
 def _lamp(squares: Float[Array, "size"]) -> Float[Array, "size"]:

@@ -1,8 +1,8 @@
 """Benchmarks against named peers: `python scripts/bench.py NAME... [--json PATH]`.
 
 Each NAME is a module of scripts/benchmarks. Rows that need PyTorch use .venv-parity, which
-`scripts/test.sh --parity` makes; without it those rows say so. `--docs` writes the rows of a NAME into docs/speed.md,
-between the lines `<!-- bench NAME -->` and `<!-- end -->`, if these are there.
+`scripts/test.sh --parity` makes; without it those rows say so. `--docs` writes the rows of a NAME into the page of
+docs/ that has the lines `<!-- bench NAME -->` and `<!-- end -->`, between them.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEED = ROOT / "docs" / "speed.md"
+DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT))
 
 from scripts.benchmarks.common import Row  # noqa: E402  (the repository root must be importable first)
@@ -27,9 +27,17 @@ def names() -> list[str]:
     return [path.stem for path in paths if "\ndef run(" in path.read_text()]
 
 
+def amount(row: Row, digits: int) -> str:
+    """The value of a row with its unit; counts in full."""
+    if row.value is None:
+        return "not measured"
+    number = f"{row.value:,}" if isinstance(row.value, int) else f"{row.value:,.{digits}g}"
+    return f"{number} {row.unit}".rstrip()
+
+
 def line(row: Row) -> str:
     """One row of the printed table."""
-    value = "not measured" if row.value is None else f"{row.value:,.4g} {row.unit}"
+    value = amount(row, 4)
     ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
     sign = ">=" if row.better == "higher" else "<="
     target = "" if row.target is None else f"{sign} {row.target:g}"
@@ -38,7 +46,7 @@ def line(row: Row) -> str:
 
 
 def markdown(rows: list[Row], where: str) -> str:
-    """Rows as a table of docs/speed.md, under a line that says where they were measured."""
+    """Rows as a table of the documentation, under a line that says where they were measured."""
     lines = [
         f"Measured with {where}:",
         "",
@@ -49,7 +57,7 @@ def markdown(rows: list[Row], where: str) -> str:
         missed = ", missed" if row.met is False else ""
         cells = [
             row.name.strip(),
-            "not measured" if row.value is None else f"{row.value:,.3g} {row.unit}",
+            amount(row, 3),
             row.peer,
             "" if row.ratio is None else f"{row.ratio:.3g}",
             "" if row.target is None else f"{'>=' if row.better == 'higher' else '<='} {row.target:g}{missed}",
@@ -68,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="+", choices=[*names(), "all"], metavar="NAME", help=", ".join(names()))
     parser.add_argument("--json", type=Path, help="also write one JSON object a line to this file")
-    parser.add_argument("--docs", action="store_true", help="also write the table into docs/speed.md")
+    parser.add_argument("--docs", action="store_true", help="also write the table into its page of docs/")
     args = parser.parse_args()
     chosen = names() if "all" in args.names else args.names
 
@@ -85,7 +93,8 @@ def main() -> None:
             own.append(row)
         rows += own
         if args.docs:
-            SPEED.write_text(inserted(SPEED.read_text(), name, markdown(own, where)))
+            for page in DOCS.glob("*.md"):
+                page.write_text(inserted(page.read_text(), name, markdown(own, where)))
     if args.json:
         objects = [{**row._asdict(), "met": row.met} for row in rows]
         args.json.write_text("".join(json.dumps(o) + "\n" for o in objects))

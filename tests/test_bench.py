@@ -14,15 +14,16 @@ ROWS = [
     Row("step", 1.5, "ms", "a peer", 0.98, 1.0),
     Row("overhead", 0.01, "", "no mask", 0.01, 0.02, "lower"),
     Row("peer missing", None, "ms", "needs scripts/test.sh --parity"),
+    Row("channels", 37632, ""),
 ]
 
 
 def test_every_module_with_rows_is_listed():
-    assert {"pruning", "train", "networks", "tickets"} <= set(bench.names())
+    assert {"pruning", "train", "networks", "tickets", "structured"} <= set(bench.names())
     assert not {"common", "train_torch"} & set(bench.names())
 
 
-@pytest.mark.parametrize(("row", "met"), list(zip(ROWS, (False, True, None), strict=True)))
+@pytest.mark.parametrize(("row", "met"), list(zip(ROWS, (False, True, None, None), strict=True)))
 def test_a_target_is_met_from_its_side_and_undecided_where_nothing_was_measured(row, met):
     assert row.met is met
     verdict = {True: "met", False: "MISSED", None: ""}[met]
@@ -45,6 +46,7 @@ def test_rows_are_printed_and_written_as_json_lines(tmp_path, monkeypatch, capsy
         ("step", 1.0, False),
         ("overhead", 0.02, True),
         ("peer missing", None, None),
+        ("channels", None, None),
     ]
     assert set(objects[0]) >= {"name", "value", "unit", "peer", "ratio", "target", "met"}
 
@@ -58,9 +60,13 @@ def test_a_table_goes_between_its_lines_of_the_page_and_nowhere_else(tmp_path, m
         return SimpleNamespace(run=lambda: iter(ROWS)) if name == "scripts.benchmarks.train" else found(name, *args)
 
     monkeypatch.setattr(importlib, "import_module", fake)
-    monkeypatch.setattr(bench, "SPEED", tmp_path / "speed.md")
+    monkeypatch.setattr(bench, "DOCS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["bench.py", "train", "--docs"])
     bench.main()
     written = (tmp_path / "speed.md").read_text()
-    assert "| step | 1.5 ms | a peer | 0.98 | >= 1, missed |" in written and "\nold\n" not in written
+    assert (
+        "| step | 1.5 ms | a peer | 0.98 | >= 1, missed |" in written
+        and "| channels | 37,632 |" in written
+        and "\nold\n" not in written
+    )
     assert "kept" in written and written.startswith("# Speed") and written.endswith("<!-- end -->\nlast\n")

@@ -69,8 +69,8 @@ def axis_names(axes: Sequence[tuple[Leaf, int]]) -> str:
     """`conv/kernel[3], bn/{bias,scale}[0], dense/kernel[0] x16`: axes; how often a channel is there."""
     fields: dict[tuple[str, int, int], list[str]] = {}
     for (name, axis), repeats in axes:
-        parent, slash, field = name.rpartition("/")
-        fields.setdefault((parent + slash, axis, repeats), []).append(field)
+        cut = max(name.rfind("/"), name.rfind(".")) + 1  # the names of a PyTorch state dict have dots
+        fields.setdefault((name[:cut], axis, repeats), []).append(name[cut:])
     return ", ".join(
         parent
         + (names[0] if len(names) == 1 else "{" + ",".join(names) + "}")

@@ -184,6 +184,13 @@ def test_what_cannot_be_followed_is_named(middle, reason):
     assert any(reason in group.reason for group in groups.groups if ("w", 1) in group.axes), str(groups)
 
 
+def test_names_of_a_state_dict_are_joined_by_layer():
+    params = {"a.weight": jnp.ones((8, 5)), "a.bias": jnp.ones(8), "b.weight": jnp.ones((3, 8))}
+    groups = axis_groups(lambda p, x: p["b.weight"] @ (p["a.weight"] @ x + p["a.bias"]), params, jnp.ones(5))
+    assert "8  a.{bias,weight}[0], b.weight[1]" in str(groups)
+    assert list(groups.named) == ["a.bias[0]"]
+
+
 def test_rounding_gives_back_the_largest_channels():
     network = STRUCTURES["stacked"]()
     groups = axis_groups(network.fn, network.variables, *network.inputs)

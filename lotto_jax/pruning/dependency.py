@@ -175,17 +175,23 @@ def group(analysis: Analysis) -> AxisGroups:
     # A label says what is known of a class so far. Each leaf gives new labels to the classes in it: another one for
     # each label that they had and for each number of times that they are there.
     reasons = list(map(analysis.classes.reason, roots.tolist()))
-    labels = np.unique(np.array(reasons, dtype=np.str_), return_inverse=True)[1]
-    for own in numbers.values():
-        classes, repeats = np.unique(own, return_counts=True)
+    ids: dict[str, int] = {}
+    labels = np.array([ids.setdefault(reason, len(ids)) for reason in reasons], np.int64)
+    orders = {leaf: np.argsort(own, stable=True) for leaf, own in numbers.items()}
+    used = len(ids)
+    for leaf, own in numbers.items():
+        ordered = own[orders[leaf]]
+        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+        classes, repeats = ordered[starts], np.diff(starts, append=ordered.size)
         pairs = labels[classes] * (own.size + 1) + repeats
-        labels[classes] = labels.max() + 1 + np.unique(pairs, return_inverse=True)[1]
+        new = np.unique(pairs, return_inverse=True)[1] if (pairs != pairs[0]).any() else np.zeros_like(pairs)
+        labels[classes] = used + new
+        used += int(new.max()) + 1
     _, first, group_of, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     axes: list[dict[Leaf, np.ndarray]] = [{} for _ in sizes]
-    for leaf, own in numbers.items():
-        order = np.argsort(own, stable=True)
-        groups = group_of[own[order]]
-        for i in np.unique(groups).tolist():
+    for leaf, order in orders.items():
+        groups = group_of[numbers[leaf][order]]
+        for i in np.unique(groups).tolist() if (groups != groups[0]).any() else [int(groups[0])]:
             axes[i][leaf] = order[groups == i].reshape(sizes[i], -1)
     return AxisGroups(tuple(Group(int(sizes[i]), axes[i], reasons[first[i]]) for i in np.argsort(first).tolist()))
 
@@ -196,7 +202,7 @@ def axis_groups(fn: Callable[..., PyTree], params: PyTree, *inputs: PyTree) -> A
     A group without a reason can lose any of its channels: where every slice of a channel is zero (`mask_channels`), it
     adds nothing to what the function returns, and `compact` cuts it out. The walk follows dense layers; plain, strided,
     dilated, transposed, depthwise and grouped convolutions; elementwise operations and broadcasting; normalization by
-    stored or batch statistics, over whole norm groups, or over all channels where zeros leave the sums as they are;
+    stored or batch statistics, over whole norm groups, or over all channels where it is known what zeros add to a sum;
     attention, by whole heads or groups of heads; residual adds, concatenation and equal splits; reshapes, transposes
     and pixel shuffles; reductions, pooling and lookups along other axes; and `jit`, `checkpoint`, custom derivatives,
     `cond`, `scan` and `while`. Everything else pins the axes that it meets and is named as the reason: a softmax over

@@ -57,24 +57,27 @@ class Classes:
     """
 
     def __init__(self) -> None:
-        self._parent = np.zeros(0, np.int64)
-        self._code = np.zeros(0, np.int64)  # of the reason of a representative
+        self._size = 0
+        self._parent = np.zeros(1024, np.int64)  # with room for more ids
+        self._code = np.zeros(1024, np.int64)  # of the reason of a representative
         self._reasons = [""]
 
     def __len__(self) -> int:
-        return self._parent.size
+        return self._size
 
     def new(self, count: int) -> Ids:
         """`count` fresh ids, each a class of its own."""
-        ids = np.arange(self._parent.size, self._parent.size + count)
-        self._parent = np.concatenate([self._parent, ids])
-        self._code = np.concatenate([self._code, np.zeros(count, np.int64)])
+        ids = np.arange(self._size, self._size + count)
+        self._size += count
+        if self._size > self._parent.size:
+            self._parent, self._code = (np.resize(x, 2 * self._size) for x in (self._parent, self._code))
+        self._parent[ids], self._code[ids] = ids, 0
         return ids
 
     def find(self, ids: Ids) -> Ids:
         """The representative of each id's class."""
         roots, steps = self._parent[ids], 0
-        while not np.array_equal(above := self._parent[roots], roots):
+        while ((above := self._parent[roots]) != roots).any():
             roots, steps = above, steps + 1
         if steps:
             self._parent[ids] = roots
@@ -132,6 +135,8 @@ class Block(NamedTuple):
 
 def sorted_block(axes: Sequence[int], ids: Ids, zero: Flags, carried: Flags | None = None) -> Block:
     """A block whose axes are given in any order."""
+    if len(axes) == 1:
+        return Block((int(axes[0]),), ids, zero, carried)
     order = np.argsort(axes)
     carried = None if carried is None else carried.transpose(order)
     return Block(tuple(int(axes[i]) for i in order), ids.transpose(order), zero.transpose(order), carried)
@@ -256,6 +261,8 @@ class Walk:
         """
         strict = strict and not self.resized
         axes, blocks, fixed = set(axes), [], set(value.fixed)
+        if not any(axes.intersection(block.axes) for block in value.blocks):
+            return value
         for block in value.blocks:
             inside = [i for i, a in enumerate(block.axes) if a in axes]
             if len(inside) == len(block.axes):
@@ -376,6 +383,8 @@ class Walk:
 
 def spread(array: np.ndarray, axes: tuple[int, ...], positions: tuple[int, ...], shape: tuple[int, ...]) -> Any:
     """Broadcast an array over `axes` to all `positions` of `shape`."""
+    if array.shape == shape:
+        return array
     return np.broadcast_to(array.reshape([n if p in axes else 1 for p, n in zip(positions, shape, strict=True)]), shape)
 
 

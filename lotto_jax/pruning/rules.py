@@ -5,6 +5,7 @@ results. It unifies or pins the ids that the equation ties together or fixes; a 
 that it meets.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
@@ -171,10 +172,18 @@ def _is_zero(eqn: core.JaxprEqn, zeros: list[Flags], consts: list[float | None])
 
 def _evaluate(eqn: core.JaxprEqn, values: Sequence[float | None]) -> float:
     """The elementwise operation on scalars."""
-    dtypes = [v.aval.dtype for v in eqn.invars]  # type: ignore[attr-defined]
+    dtypes = tuple(v.aval.dtype for v in eqn.invars)  # type: ignore[attr-defined]
+    try:
+        return _evaluated(eqn.primitive, tuple(eqn.params.items()), tuple(values), dtypes)
+    except TypeError:  # a parameter that cannot be hashed
+        return _evaluated.__wrapped__(eqn.primitive, tuple(eqn.params.items()), values, dtypes)
+
+
+@functools.lru_cache(maxsize=4096)  # a network repeats few operations on few numbers
+def _evaluated(primitive: core.Primitive, params: tuple, values: Sequence[float | None], dtypes: tuple) -> float:
     with jax.ensure_compile_time_eval():  # the walk may happen while another function is traced
         scalars = [jnp.asarray(x, dtype) for x, dtype in zip(values, dtypes, strict=True)]
-        return float(np.real(eqn.primitive.bind(*scalars, **eqn.params)))
+        return float(np.real(primitive.bind(*scalars, **dict(params))))
 
 
 @_rule(*IDENTITIES)

@@ -181,18 +181,20 @@ def compare(fn: Callable, model: torch.nn.Module, inputs: tuple, share: float, r
     """
     params, arrays = state(model), tuple(x.numpy() for x in inputs)
     groups, graph = pruning.axis_groups(fn, params, *arrays), graph_of(model, inputs)
-    times: dict[str, list[float]] = {"seconds": [], "torch_seconds": []}
+    last = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)][-1]
+    theirs = list(graph.get_all_groups(ignored_layers=[last]))
+    calls = {
+        "seconds": lambda: pruning.axis_groups(fn, params, *arrays),
+        "torch_seconds": lambda: graph_of(model, inputs),
+        "torch_groups_seconds": lambda: list(graph_of(model, inputs).get_all_groups(ignored_layers=[last])),
+    }
+    times: dict[str, list[float]] = {key: [] for key in calls}
     for _ in range(repeats):
-        for key, call in (
-            ("seconds", lambda: pruning.axis_groups(fn, params, *arrays)),
-            ("torch_seconds", lambda: graph_of(model, inputs)),
-        ):
+        for key, call in calls.items():
             start = time.process_time()
             call()
             times[key].append(time.process_time() - start)
     result: dict[str, float] = {key: statistics.median(seconds) for key, seconds in times.items() if seconds}
-    last = [m for m in model.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)][-1]
-    theirs = list(graph.get_all_groups(ignored_layers=[last]))
     result["groups"], result["torch_groups"] = len(groups.prunable), len(theirs)
     axes = set().union(*(g.axes for g in groups.prunable))
     result["torch_axes_only"] = len(set().union(*(touched(graph, group) for group in theirs)) - axes)

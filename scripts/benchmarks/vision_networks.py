@@ -17,6 +17,11 @@ Params = dict[str, Array]
 Images = Float[Array, "batch channels height width"]
 
 
+def by_channel(x: Float[Array, "channels"]) -> Float[Array, "1 channels 1 1"]:
+    """A number for each channel of images."""
+    return lax.expand_dims(x, (0, 2, 3))
+
+
 def conv(params: Params, name: str, x: Images, stride: int = 1, padding: int = 0, groups: int = 1) -> Images:
     """`torch.nn.Conv2d`; the bias is optional."""
     around = [(padding, padding)] * 2
@@ -24,7 +29,7 @@ def conv(params: Params, name: str, x: Images, stride: int = 1, padding: int = 0
     y = lax.conv_general_dilated(
         x, params[f"{name}.weight"], (stride, stride), around, dimension_numbers=numbers, feature_group_count=groups
     )
-    return y + params[f"{name}.bias"][None, :, None, None] if f"{name}.bias" in params else y
+    return y + by_channel(params[f"{name}.bias"]) if f"{name}.bias" in params else y
 
 
 def linear(params: Params, name: str, x: Array) -> Array:
@@ -36,7 +41,7 @@ def linear(params: Params, name: str, x: Array) -> Array:
 def batch_norm(params: Params, name: str, x: Images) -> Images:
     """`torch.nn.BatchNorm2d` in inference mode."""
     weight, bias, mean, variance = (
-        params[f"{name}.{field}"][None, :, None, None] for field in ("weight", "bias", "running_mean", "running_var")
+        by_channel(params[f"{name}.{field}"]) for field in ("weight", "bias", "running_mean", "running_var")
     )
     return (x - mean) * lax.rsqrt(variance + 1e-5) * weight + bias
 
@@ -54,7 +59,7 @@ def group_norm(params: Params, name: str, x: Images, groups: int) -> Images:
     y = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     mean, variance = y.mean((2, 3, 4), keepdims=True), y.var((2, 3, 4), keepdims=True)
     y = ((y - mean) * lax.rsqrt(variance + 1e-6)).reshape(x.shape)
-    return y * params[f"{name}.weight"][None, :, None, None] + params[f"{name}.bias"][None, :, None, None]
+    return y * by_channel(params[f"{name}.weight"]) + by_channel(params[f"{name}.bias"])
 
 
 def attention(q: Array, k: Array, v: Array, heads: int) -> Float[Array, "batch tokens channels"]:

@@ -181,8 +181,8 @@ def group(analysis: Analysis) -> AxisGroups:
     used = len(ids)
     for leaf, own in numbers.items():
         ordered = own[orders[leaf]]
-        starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-        classes, repeats = ordered[starts], np.diff(starts, append=ordered.size)
+        starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, [ordered.size]])
+        classes, repeats = ordered[starts[:-1]], starts[1:] - starts[:-1]
         pairs = labels[classes] * (own.size + 1) + repeats
         new = np.unique(pairs, return_inverse=True)[1] if (pairs != pairs[0]).any() else np.zeros_like(pairs)
         labels[classes] = used + new
@@ -230,5 +230,6 @@ def axis_groups(fn: Callable[..., PyTree], params: PyTree, *inputs: PyTree) -> A
 def pin_uses(analysis: Analysis) -> Analysis:
     """Pin what contributes to a sum, now that zeros are known."""
     for use in analysis.uses:
-        analysis.classes.pin(use.ids[~use.zero], use.reason)
+        if not use.zero.all():
+            analysis.classes.pin(use.ids[~use.zero], use.reason)
     return analysis

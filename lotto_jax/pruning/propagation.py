@@ -85,6 +85,8 @@ class Classes:
 
     def unify(self, a: Ids, b: Ids) -> None:
         """Put a[i] and b[i] into one class, for each i (arrays of one shape)."""
+        if a is b:
+            return
         a, b = self.find(a).ravel(), self.find(b).ravel()
         while (differ := a != b).any():
             low, high = np.minimum(a, b)[differ], np.maximum(a, b)[differ]
@@ -285,6 +287,8 @@ class Walk:
 
     def separate(self, value: Value, axes: Iterable[int], why: str, strict: bool = False) -> Value:
         """Collapse the outside axes of blocks that lie partly in `axes`, so that none does any more."""
+        if all(len(b.axes) == 1 for b in value.blocks):
+            return value
         inside = set(axes)
         across = [b for b in value.blocks if 0 < len(inside & set(b.axes)) < len(b.axes)]
         return self.collapse(value, {a for b in across for a in b.axes} - inside, why, strict)
@@ -340,11 +344,15 @@ class Walk:
         """
         size = [max(v.shape[a] for v, a in zip(values, at, strict=True)) for at in zip(*axes, strict=True)]
         values = [self.without_uniform(v) for v in values] if self.resized else list(values)
+        if len(values) == 1 and list(axes[0]) == list(range(len(values[0].shape))):  # nothing to unify
+            (value,) = values
+            alone = [Shared(b.axes, b.ids, [b.zero], [b.known]) for b in value.blocks]
+            return alone, set(value.fixed), values
         values = [self.separate(v, a, why) for v, a in zip(values, axes, strict=True)]
         fixed = {p for v, a in zip(values, axes, strict=True) for p, x in enumerate(a) if x in v.fixed}
-        values = [
-            self.collapse(v, [a[p] for p in fixed], f"fixed size in {why}") for v, a in zip(values, axes, strict=True)
-        ]
+        if fixed:
+            reason = f"fixed size in {why}"
+            values = [self.collapse(v, [a[p] for p in fixed], reason) for v, a in zip(values, axes, strict=True)]
         # Blocks in terms of positions, and the sets of positions that blocks tie together.
         local = [
             [

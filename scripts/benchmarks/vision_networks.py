@@ -50,15 +50,16 @@ def layer_norm(params: Params, name: str, x: Array, axis: int = -1) -> Array:
     """`torch.nn.LayerNorm(eps=1e-6)` over one axis."""
     shape = [1] * x.ndim
     shape[axis] = x.shape[axis]
-    y = (x - x.mean(axis, keepdims=True)) * lax.rsqrt(x.var(axis, keepdims=True) + 1e-6)
+    y = x - x.mean(axis, keepdims=True)
+    y = y * lax.rsqrt(jnp.square(y).mean(axis, keepdims=True) + 1e-6)
     return y * params[f"{name}.weight"].reshape(shape) + params[f"{name}.bias"].reshape(shape)
 
 
 def group_norm(params: Params, name: str, x: Images, groups: int) -> Images:
     """`torch.nn.GroupNorm(eps=1e-6)`."""
     y = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
-    mean, variance = y.mean((2, 3, 4), keepdims=True), y.var((2, 3, 4), keepdims=True)
-    y = ((y - mean) * lax.rsqrt(variance + 1e-6)).reshape(x.shape)
+    y = y - y.mean((2, 3, 4), keepdims=True)
+    y = (y * lax.rsqrt(jnp.square(y).mean((2, 3, 4), keepdims=True) + 1e-6)).reshape(x.shape)
     return y * by_channel(params[f"{name}.weight"]) + by_channel(params[f"{name}.bias"])
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from scripts import bench
+from scripts.benchmarks import structured
 from scripts.benchmarks.common import Row
 
 ROWS = [
@@ -70,3 +71,19 @@ def test_a_table_goes_between_its_lines_of_the_page_and_nowhere_else(tmp_path, m
         and "\nold\n" not in written
     )
     assert "kept" in written and written.startswith("# Speed") and written.endswith("<!-- end -->\nlast\n")
+
+
+def test_rows_of_a_pruned_network_say_what_is_exact_and_what_is_comparable():
+    keys = ("seconds", "groups", "channels", "params", "flops", "dense_flops", "groups_seconds", "error")
+    found = dict.fromkeys([*keys, "dense_params", *(f"torch_{key}" for key in keys)], 2)
+    found |= {f"same_{key}": 2 for key in ("groups", "params", "flops")} | {"removed": 5, "error": 2e-5}
+    found |= {"same_removed": 4, "same_error": 2e-6, "torch_error": 0.1, "torch_error_with_counts": 3e-6}
+    rows = {row.name: row for row in structured.rows("net", found)}
+    assert rows["net: channels removed"].value == 5
+    assert rows["net: outputs, against the masked network"].met is False
+    assert rows["net: comparable groups, channels removed"].value == 4
+    assert rows["net: comparable groups, outputs, against the masked network"].met is True
+    assert rows["net: with the counts of its layer norms restored"].value == 3e-6
+    del found["torch_error_with_counts"]
+    whole = [row.name for row in structured.rows("net", {**found, "same_removed": 5, "torch_error": 1e-6})]
+    assert not any("comparable" in name or "counts" in name for name in whole)

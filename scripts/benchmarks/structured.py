@@ -22,30 +22,34 @@ def run() -> Iterator[Row]:
 
 def rows(name: str, found: dict[str, float]) -> Iterator[Row]:
     """The rows of one network; `found` is of `structured_torch.compare`."""
-    seconds, theirs, listed = found["seconds"], found["torch_seconds"], found["torch_groups_seconds"]
-    yield Row(
-        f"{name}: axis_groups", seconds, "CPU s", f"torch-pruning's graph, {theirs:.3g} CPU s", theirs / seconds, 1
-    )
-    yield Row("  the same", seconds, "CPU s", f"graph and its groups, {listed:.3g} CPU s", listed / seconds, 1)
-    groups, channels = (int(found[f"torch_{key}"]) for key in ("groups", "channels"))
-    yield Row("  groups", found["groups"], "", f"torch-pruning: {groups}, {int(found['same_groups'])} comparable")
-    yield Row("  channels of groups", found["channels"], "", f"torch-pruning: {channels:,}")
-    yield Row("  params", found["dense_params"], "")
-    gflops = found["torch_dense_flops"] / 1e9
-    yield Row("  GFLOPs of products", found["dense_flops"] / 1e9, "", f"torch-pruning counts {gflops:.4g}")
-    whole = found["removed"] == found["same_removed"]
-    if not whole:
-        yield Row("  channels removed of all groups", found["removed"], "")
-        yield Row("  params left", found["params"], "")
-        yield Row("  GFLOPs left", found["flops"] / 1e9, "")
-        yield Row("  outputs, against the masked network", found["error"], "", "", found["error"], 1e-5, "lower")
-    where = "all groups" if whole else "comparable groups"
-    params, gflops = int(found["torch_params"]), found["torch_flops"] / 1e9
-    yield Row(f"  channels removed of {where}", found["same_removed"], "")
-    yield Row("  params left", found["same_params"], "", f"torch-pruning: {params:,}")
-    yield Row("  GFLOPs left", found["same_flops"] / 1e9, "", f"torch-pruning counts {gflops:.4g}")
-    error = found["same_error"]
-    yield Row("  outputs, against the masked network", error, "", "", error, 1e-5, "lower")
-    yield Row("  torch-pruning's outputs, against the same", found["torch_error"], "")
+
+    def row(what: str, value: float, peer: str = "") -> Row:
+        return Row(f"{name}: {what}", value, "", peer)
+
+    def exact(what: str, error: float) -> Row:
+        return Row(f"{name}: {what}", error, "", "", error, 1e-5, "lower")
+
+    seconds = found["seconds"]
+    for what, key in (("graph", "torch_seconds"), ("graph and its groups", "torch_groups_seconds")):
+        peer = f"torch-pruning's {what}, {found[key]:.3g} CPU s"
+        yield Row(f"{name}: axis_groups", seconds, "CPU s", peer, found[key] / seconds, 1)
+    groups, channels, params = (int(found[f"torch_{key}"]) for key in ("groups", "channels", "params"))
+    yield row("groups", found["groups"], f"torch-pruning: {groups}, {int(found['same_groups'])} comparable")
+    yield row("channels of groups", found["channels"], f"torch-pruning: {channels:,}")
+    yield row("params", found["dense_params"])
+    yield row("GFLOPs", found["dense_flops"] / 1e9, f"torch-pruning counts {found['torch_dense_flops'] / 1e9:.3g}")
+    where = ""
+    if found["removed"] != found["same_removed"]:
+        yield row("channels removed", found["removed"])
+        yield row("params left", found["params"])
+        yield row("GFLOPs left", found["flops"] / 1e9)
+        yield exact("outputs, against the masked network", found["error"])
+        where = "comparable groups, "
+    yield row(f"{where}channels removed", found["same_removed"])
+    yield row(f"{where}params left", found["same_params"], f"torch-pruning: {params:,}")
+    counted = f"torch-pruning counts {found['torch_flops'] / 1e9:.3g}"
+    yield row(f"{where}GFLOPs left", found["same_flops"] / 1e9, counted)
+    yield exact(f"{where}outputs, against the masked network", found["same_error"])
+    yield row("torch-pruning's outputs, against the same", found["torch_error"])
     if found["torch_error"] > 1e-5:
-        yield Row("  with the counts of its layer norms restored", found["torch_error_with_counts"], "")
+        yield row("with the counts of its layer norms restored", found["torch_error_with_counts"])

@@ -399,7 +399,7 @@ def spread(array: np.ndarray, axes: tuple[int, ...], positions: tuple[int, ...],
 def constant(value: Any) -> Value:
     """The abstract value of a literal or a captured array."""
     shape = np.shape(value)
-    if math.prod(shape) == 1 and jnp.issubdtype(jnp.result_type(value), np.number):
+    if math.prod(shape) == 1 and jnp.issubdtype(getattr(value, "dtype", None) or np.asarray(value).dtype, np.number):
         return Value(shape, const=float(np.real(np.asarray(value)).reshape(())))
     return fixed_value(shape)
 

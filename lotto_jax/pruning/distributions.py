@@ -8,16 +8,14 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TypeVar
 
-from lotto_jax.pruning.selection import DECIMALS
-
 T = TypeVar("T")
 NAMES = ("global", "uniform", "erdos_renyi", "erdos_renyi_kernel")
 Shape = tuple[int, ...]
 
 
 def _share(value: float) -> Fraction:
-    """The decimal number that a float stands for, as in `selection.rounded_share`."""
-    return Fraction(round(value * 10**DECIMALS), 10**DECIMALS)
+    """The decimal number that a float stands for: 0.1 is 1/10, of whatever precision the float is."""
+    return Fraction(str(value))
 
 
 def _size(shape: Shape) -> int:

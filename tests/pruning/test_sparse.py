@@ -2,8 +2,10 @@
 
 import functools
 import io
+import math
 import re
 import runpy
+from fractions import Fraction
 from pathlib import Path
 
 import jax
@@ -11,12 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lotto_jax import pruning
 from lotto_jax.objectives.state import masked_update
 from lotto_jax.pruning import sparse
+from lotto_jax.pruning.sparse import schedules
 
 SHAPES = {"a": (6, 5), "b": (2, 5, 7)}
 SIZE = 100
@@ -317,7 +322,7 @@ def test_between_changes_the_rule_is_not_computed_under_vmap_either():
 
 @pytest.mark.parametrize("tx", [OPTIMIZER, optax.adam(RATE)], ids=["sgd", "adam"])
 def test_masked_updates_are_the_masked_step_of_the_loop(tx):
-    """Operation by operation; in one program the compiler may contract a product and a sum, here or there."""
+    """Bit for bit, operation by operation and in one program."""
     params, grads = draws(9, steps=4)
     mask = pruning.global_prune(pruning.magnitude(params), pruning.ones(params), 0.3)
     stacked = [pruning.stack([x, jax.tree.map(lambda leaf: leaf * 2, x)]) for x in (params, grads)]
@@ -340,6 +345,8 @@ def test_masked_updates_are_the_masked_step_of_the_loop(tx):
 
     wanted = run(ours, params, grads, mask)
     jax.tree.map(np.testing.assert_array_equal, run(theirs, params, grads, mask), wanted)
+    jitted = (jax.jit(functools.partial(run, step))(params, grads, mask) for step in (ours, theirs))
+    jax.tree.map(np.testing.assert_array_equal, *jitted)
     assert np.all(flat(wanted[0])[~flat(mask)] == 0) and np.all(flat(wanted[0])[flat(mask)] != 0)
     many = jax.vmap(functools.partial(run, theirs))(*stacked, masks)
     jax.tree.map(lambda x, y: np.testing.assert_array_equal(x[0], y), many, wanted)
@@ -379,8 +386,86 @@ def test_patterns_hold_while_training_runs():
     (_, state), (after, _) = jax.jit(functools.partial(train, tx))(params, grads)
     size = np.abs(of(after, 19)["w"])  # the last change sees the params before step 20
     np.testing.assert_array_equal(state.mask["w"], size == size.max(0))
-    with pytest.raises(ValueError, match="An n:m pattern takes a rule that removes"):
-        sparse.sparsify(OPTIMIZER, rule, schedule, pattern=pruning.patterns.nm())
+
+
+def test_what_comes_back_keeps_to_n_of_m():
+    """A change by RigL against NumPy: 40 % sparse, so that groups of 1:2 keep one or two."""
+    params, grads = draws(11)
+    params, grads = {"w": params["b"]["kernel"][:, :4]}, {"w": grads["b"]["kernel"][:, :, :4]}
+    tx = sparse.sparsify(
+        OPTIMIZER,
+        sparse.rigl(0.5, "uniform"),
+        sparse.constant(0.4, every=2, end=20),
+        pattern=pruning.patterns.nm(1, 2, axis=1),
+    )
+    groups = lambda x: np.moveaxis(np.array(x).reshape(2, 2, 2, 7), 2, 3).reshape(-1, 2)  # noqa: E731
+    start = groups(tx.init(params).mask["w"])
+    assert start.sum() == 34 and start.any(1).all()
+    (_, _), (after, masks) = jax.jit(functools.partial(train, tx))(params, grads)
+    for mask in masks["w"]:
+        assert mask.sum() == 34 and groups(mask).any(1).all()
+    weights, slopes, mask = np.abs(groups(after["w"][1])), np.abs(groups(grads["w"][2])), groups(masks["w"][1])
+    flat_mask = mask.reshape(-1)
+    flat_mask[lowest(weights.reshape(-1), flat_mask, round(0.25 * (1 + np.cos(0.1 * np.pi)) * 34))] = False
+    empty = ~mask.any(1)
+    assert empty.any()
+    mask[empty, slopes[empty].argmax(1)] = True
+    flat_mask[lowest(-slopes.reshape(-1), ~flat_mask, 34 - mask.sum())] = True
+    np.testing.assert_array_equal(groups(masks["w"][2]), mask)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 2**31 - 1),
+    st.integers(1, 999),
+    st.integers(0, 999),
+    st.sampled_from([(0, 7, 1, 1), (3, 18, 5, 3), (100, 90_000, 100, 3), (5, 1_000_000, 999, 2)]),
+    st.integers(0, 10**6),
+)
+def test_numbers_of_weights_are_exact_in_pools_of_any_size(count, final, initial, times, at):
+    begin, end, every, power = times
+    initial = min(initial, final)
+    schedule = sparse.polynomial(final / 1000, begin, end, every, power, initial / 1000)
+    step = min(begin + every * at, end)
+    assert schedule.due(jnp.int32(step))
+    left = Fraction(end - step, end - begin) ** power
+    exact = count * (1 - (1 - Fraction(initial, final)) * left)
+    found = int(schedules.removed(schedule, jnp.int32(step), count))
+    assert found == math.ceil(exact) or (found < exact < found + Fraction(2, 10_000))
+    assert int(schedules.removed(schedule, jnp.int32(end), count)) == count
+    assert int(schedules.removed(schedule, jnp.int32(begin - 1), count)) == 0
+
+
+def test_a_share_lies_between_its_steps_and_rounds_are_exact():
+    schedule = sparse.iterative(0.2, rounds=20, round_steps=100, rewind_step=10)
+    count = 2**31 - 1
+    for r in range(21):
+        exact = count * (1 - Fraction(4, 5) ** r) / (1 - Fraction(4, 5) ** 20)
+        step = jnp.int32(99 + 92 * r)  # before the change of round r + 1
+        assert int(schedules.removed(schedule, step, count)) == math.ceil(exact)
+    shot = sparse.one_shot(0.5, at=3)
+    assert [int(schedules.removed(shot, jnp.int32(t), count)) for t in (2, 3, 9)] == [0, count, count]
+
+
+def test_between_changes_nothing_of_the_size_of_weights_is_copied():
+    """In the compiled step, with donated buffers: the old mask, moments and the snapshot stay where they are."""
+    params = {"w": jnp.ones((96, 64))}
+    adam = optax.adam(RATE)
+    for rule, schedule in (
+        (sparse.magnitude(), sparse.cubic(0.5, 0, 100)),
+        (sparse.rigl(), sparse.constant(0.5, 100, 1000)),
+        (sparse.magnitude(), sparse.iterative(0.2, 2, 50)),
+    ):
+        tx = sparse.sparsify(adam, rule, schedule)
+
+        @functools.partial(jax.jit, donate_argnums=(0, 1))
+        def step(params, state, grads, tx=tx):
+            updates, state = tx.update(grads, state, params)
+            return optax.apply_updates(params, updates), state
+
+        text = step.lower(params, tx.init(params), params).compile().as_text()
+        _, entry = re.split(r"\n(?=ENTRY )", text)
+        assert "f32[96,64]" in entry and not re.findall(r"f32\[96,64\]\S* copy\(", entry), rule
 
 
 def test_the_program_of_the_page_runs(tmp_path, capsys):

@@ -1,13 +1,17 @@
 """When masks change and how sparse they are then, as functions of the calls of `update` made so far.
 
 A schedule says which share of the final sparsity is reached, so that leaves of different sparsities follow one curve.
+Shares are float64, whether or not 64-bit types are enabled: the counts of weights that they become shall be exact.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from lotto_jax.pruning import selection
 
 Step = Int[Array, ""]
 
@@ -17,7 +21,8 @@ class Rewind(NamedTuple):
 
     Attributes:
       save: step whose params and optimizer state are the snapshot.
-      now: `step -> bool`, whether this call returns to the snapshot (two calls in a row do; see `iterative`).
+      now: `step -> bool`, whether this call returns to the snapshot (two calls in a row do; see `iterative`). Such a
+        call makes no step of the optimizer, and neither does one that changes masks of a schedule that rewinds.
     """
 
     save: int
@@ -29,7 +34,7 @@ class Schedule(NamedTuple):
 
     Attributes:
       sparsity: the final one, in [0, 1].
-      share: `step -> share of the final sparsity that is due by then`, float32 in [0, 1].
+      share: `step -> share of the final sparsity that is due by then`, float64 in [0, 1].
       due: `step -> bool`, whether the masks change in this call.
       end: the step after which masks no longer change; None where they always may.
       rewind: None, or where training starts again.
@@ -40,6 +45,23 @@ class Schedule(NamedTuple):
     due: Callable[[Step], Bool[Array, ""]]
     end: int | None = None
     rewind: Rewind | None = None
+
+
+def removed(schedule: Schedule, step: Step, count: int) -> Int[Array, ""]:
+    """How many weights are to be removed by `step`: a share of `count`, rounded up.
+
+    Args:
+      schedule: of this module.
+      step: int32, may be traced.
+      count: how many are removed in the end, below 2**31.
+    """
+    return selection.share_up(schedule.share(step), count)
+
+
+def _entry(shares: Sequence[float], number: Int[Array, ""]) -> Float[Array, ""]:
+    """One of `shares`, as it was computed on the host, whether or not 64-bit types are enabled."""
+    with jax.enable_x64(True):
+        return jnp.asarray(shares, jnp.float64)[number]
 
 
 def _check(sparsity: float, **numbers: int) -> None:
@@ -65,7 +87,7 @@ def constant(sparsity: float, every: int = 100, end: int | None = None) -> Sched
     def due(step: Step) -> Bool[Array, ""]:
         return (step % every == 0) & (step < end if end is not None else True)
 
-    return Schedule(sparsity, lambda step: jnp.float32(1), due, end)
+    return Schedule(sparsity, lambda step: _entry([1.0], jnp.zeros_like(step)), due, end)
 
 
 def one_shot(sparsity: float, at: int) -> Schedule:
@@ -75,7 +97,11 @@ def one_shot(sparsity: float, at: int) -> Schedule:
       ValueError: if the sparsity is outside [0, 1] or `at` is negative.
     """
     _check(sparsity, at=at)
-    return Schedule(sparsity, lambda step: (step >= at).astype(jnp.float32), lambda step: step == at, at)
+
+    def share(step: Step) -> Float[Array, ""]:
+        return _entry([0.0, 1.0], (step >= at).astype(jnp.int32))
+
+    return Schedule(sparsity, share, lambda step: step == at, at)
 
 
 def polynomial(
@@ -102,10 +128,13 @@ def polynomial(
     if end <= begin:
         raise ValueError(f"end is {end}, which is not after begin={begin}; give a later step.")
 
+    ratio = initial / sparsity if sparsity else 1.0
+    exponent = int(power) if power == int(power) else power  # of whole powers every device makes products
+
     def share(step: Step) -> Float[Array, ""]:
-        left = 1 - jnp.clip((step - begin).astype(jnp.float32) / (end - begin), 0, 1)
-        started = (step >= begin).astype(jnp.float32)
-        return started * (1 - (1 - (initial / sparsity if sparsity else 1.0)) * left**power)
+        with jax.enable_x64(True):
+            left = (end - jnp.clip(step, begin, end)).astype(jnp.float64) / (end - begin)
+            return jnp.where(step < begin, 0.0, 1 - (1 - ratio) * left**exponent)
 
     def due(step: Step) -> Bool[Array, ""]:
         return (step >= begin) & (step <= end) & (((step - begin) % every == 0) | (step == end))
@@ -140,6 +169,7 @@ def iterative(fraction: float, rounds: int, round_steps: int, rewind_step: int =
         raise ValueError(f"rewind_step is {rewind_step}, but a round has only {round_steps} updates; lower it.")
     period = round_steps - rewind_step + 2
     sparsity = 1 - (1 - fraction) ** rounds
+    shares = [(1 - (1 - fraction) ** r) / sparsity for r in range(rounds + 1)]
 
     def within(step: Step, calls: int) -> Bool[Array, ""]:
         since = step - round_steps
@@ -147,7 +177,7 @@ def iterative(fraction: float, rounds: int, round_steps: int, rewind_step: int =
 
     def share(step: Step) -> Float[Array, ""]:
         number = jnp.clip((step - round_steps) // period + 1, 0, rounds)
-        return jnp.asarray([(1 - (1 - fraction) ** r) / sparsity for r in range(rounds + 1)], jnp.float32)[number]
+        return _entry(shares, number)
 
     end = round_steps + (rounds - 1) * period
     rewind = Rewind(rewind_step, lambda step: within(step, 2))

@@ -15,6 +15,7 @@ from lotto_jax.pruning import distributions, masks, patterns, selection
 from lotto_jax.pruning.masks import Mask, Params
 from lotto_jax.pruning.patterns import Pattern
 from lotto_jax.pruning.scores import Scores, random_scores
+from lotto_jax.pruning.sparse import schedules
 from lotto_jax.pruning.sparse.rules import Evidence, Rule
 from lotto_jax.pruning.sparse.schedules import Schedule
 
@@ -139,21 +140,41 @@ def _select(
         units = [patterns.to_units(pattern, low[i], m) for i, m in zip(pool.leaves, before, strict=True)]
         values, kept, may_go = ([leaf[part] for leaf in units] for part in range(3))
         current = masks.num_kept(kept)
-        target = pool.size - selection.share_up(schedule.share(step), pool.removed)
-        swapped = jnp.int32(0)
-        if grow is not None and rule.swapped is not None:
-            swapped = selection.rounded_share(rule.swapped(step, schedule.end), target)
-        dropped = jnp.clip(current - target + swapped, 0, masks.num_kept(may_go))
-        gone = selection.lowest(values, may_go, dropped)
+        target = pool.size - schedules.removed(schedule, step, pool.removed)
+        gone = selection.lowest(values, may_go, jnp.clip(current - target, 0, masks.num_kept(may_go)))
         kept = [m & ~g for m, g in zip(kept, gone, strict=True)]
         if grow is not None:
-            missing = target - (current - dropped)
-            others = [patterns.to_units(pattern, high[i], jnp.ones_like(leaves[i]))[0] for i in pool.leaves]
-            back = selection.lowest([-x for x in others], [~m for m in kept], missing)
-            kept = [m | b for m, b in zip(kept, back, strict=True)]
+            ones = [jnp.ones_like(leaves[i]) for i in pool.leaves]
+            others = [patterns.to_units(pattern, high[i], m)[0] for i, m in zip(pool.leaves, ones, strict=True)]
+            number = jnp.maximum(target, masks.num_kept(kept))  # more than the target where the pattern spares more
+            share = jnp.float32(0) if rule.swapped is None else rule.swapped(step, schedule.end)
+            swapped = selection.rounded_share(share, number)
+            kept = _swap(pattern, values, others, kept, swapped, number)
         for i, m in zip(pool.leaves, kept, strict=True):
             leaves[i] = patterns.to_entries(pattern, m, leaves[i].shape)
     return jax.tree.unflatten(structure, leaves)
+
+
+def _swap(
+    pattern: Pattern,
+    values: list[Array],
+    others: list[Array],
+    kept: list[Array],
+    swapped: Int[Array, ""],
+    number: Int[Array, ""],
+) -> list[Array]:
+    """`kept` without the `swapped` lowest by `values`, filled up to `number` with the highest by `others`.
+
+    Where a pattern spares blocks, what each of its groups lacks comes back within the group, and only then the rest.
+    """
+    gone = selection.lowest(values, kept, swapped)
+    kept = [m & ~g for m, g in zip(kept, gone, strict=True)]
+    if pattern.spared is not None:
+        best = [jnp.where(m, jnp.asarray(jnp.inf, x.dtype), x) for x, m in zip(others, kept, strict=True)]
+        kept = [m | pattern.spared(x, jnp.ones_like(m)) for x, m in zip(best, kept, strict=True)]
+    missing = jnp.maximum(number - masks.num_kept(kept), 0)
+    back = selection.lowest([-x for x in others], [~m for m in kept], missing)
+    return [m | b for m, b in zip(kept, back, strict=True)]
 
 
 def _forget(tx: optax.GradientTransformation, inner: Any, grown: Mask) -> Any:
@@ -223,8 +244,6 @@ def sparsify(
     tx = optax.with_extra_args_support(tx)
     grows = rule.grow is not None
     pattern = patterns.entries() if pattern is None else pattern
-    if rule.random_start and pattern.spared is not None:
-        raise ValueError("An n:m pattern takes a rule that removes weights by scores; random masks do not keep to it.")
     if rule.swapped is not None:
         rule.swapped(jnp.int32(0), schedule.end)  # raises where it needs an end
 
@@ -255,40 +274,53 @@ def sparsify(
                 params,
                 grads,
             )
-        evidence = Evidence(params, grads, history, state.key)
+        seen = (params, grads, history, step)
+        due, now = schedule.due(step), jnp.zeros((), bool)
+        if rule.random_start:
+            due = (due & (step > 0)) if grows else jnp.zeros_like(due)
+        snapshot = state.snapshot
+        if schedule.rewind:
+            now = schedule.rewind.now(step)
+            snapshot = _once(step == schedule.rewind.save, lambda _, seen: seen, snapshot, (params, inner))
+            history = jax.tree.map(lambda h: jnp.where(now, jnp.zeros((), h.dtype), h), history)
 
-        def change(mask: Mask, evidence: Evidence) -> Mask:
-            evidence = evidence._replace(key=jax.random.fold_in(evidence.key, step))
+        def select(mask: Mask, seen: tuple) -> Mask:
+            params, grads, history, step = seen
+            # Folded from the step behind the barrier of `_once`, so that drawing by the key is not taken out either.
+            evidence = Evidence(params, grads, history, jax.random.fold_in(state.key, step))
             grow = rule.grow(evidence) if rule.grow is not None else None
             return _select(rule, schedule, pattern, step, mask, rule.keep(evidence), grow)
 
-        due = schedule.due(step)
-        if rule.random_start:
-            due = (due & (step > 0)) if grows else jnp.zeros_like(due)
-        mask = _once(due, change, state.mask, evidence)
-        stays = mask
-        if grows:
-            # Outside of the loop, where it fuses with the optimizer: a loop that carries the moments copies them.
-            grown = jax.tree.map(lambda a, b: a & ~b if a.ndim else jnp.zeros((), bool), mask, state.mask)
-            inner = _forget(tx, inner, grown)
+        def optimize(mask: Mask) -> tuple[Params, Any]:
+            gradients = grads if rule.straight_through else masks.apply(grads, mask)
+            updates, after = tx.update(gradients, inner, params, **extra)
+            updates = jax.tree.map(lambda u, p: u.astype(jnp.promote_types(u.dtype, p.dtype)), updates, params)
+            return updates if rule.straight_through else _only_kept(updates, params, mask), after
+
+        def rest(like: Params) -> tuple[Params, Any, Mask]:
+            """A call without a step of the optimizer: weights come back, or training does to its snapshot."""
+            mask = _once(due, select, state.mask, seen)
             stays = jax.tree.map(jnp.logical_and, mask, state.mask)  # what came back is 0 first
+            updates = _only_kept(jax.tree.map(jnp.zeros_like, like), params, stays)
+            after = inner
+            if grows:
+                grown = jax.tree.map(lambda a, b: a & ~b if a.ndim else jnp.zeros((), bool), mask, state.mask)
+                after = _forget(tx, inner, grown)
+            if schedule.rewind:
+                start = snapshot[0] if rule.straight_through else masks.apply(snapshot[0], mask)
+                updates = jax.tree.map(lambda u, s, p: jnp.where(now, s - p, u), updates, start, params)
+                after = jax.tree.map(lambda x, y: jnp.where(now, x, y), snapshot[1], after)
+            return jax.tree.map(lambda u, x: u.astype(x.dtype), updates, like), after, mask
 
-        gradients = grads if rule.straight_through else masks.apply(grads, mask)
-        updates, after = tx.update(gradients, inner, params, **extra)
-        if grows:
-            updates = jax.tree.map(lambda u: jnp.where(due, jnp.zeros((), u.dtype), u), updates)
-            after = jax.tree.map(lambda x, y: jnp.where(due, x, y), inner, after)
-        if not rule.straight_through:
-            updates = _only_kept(updates, params, stays)
-
-        snapshot = state.snapshot
-        if schedule.rewind:
-            snapshot = _once(step == schedule.rewind.save, lambda _, now: now, snapshot, (params, state.inner))
-            now = schedule.rewind.now(step)
-            start = snapshot[0] if rule.straight_through else masks.apply(snapshot[0], mask)
-            updates = jax.tree.map(lambda u, s, p: jnp.where(now, s - p, u), updates, start, params)
-            after = jax.tree.map(lambda x, y: jnp.where(now, x, y), snapshot[1], after)
-            history = jax.tree.map(lambda h: jnp.where(now, jnp.zeros((), h.dtype), h), history)
+        if grows or schedule.rewind:
+            # Branches, so that a call which steps reads neither the old mask nor the snapshot. Under vmap they become
+            # a choice between the results of both; the loop in `rest` still computes no score off schedule.
+            like, _ = jax.eval_shape(optimize, state.mask)
+            updates, after, mask = lax.cond(due | now, lambda: rest(like), lambda: (*optimize(state.mask), state.mask))
+        else:
+            # One elementwise pass, into which the caller's `apply_updates` fuses.
+            mask = _once(due, select, state.mask, seen)
+            updates, after = optimize(mask)
         return updates, SparseState(step + 1, state.key, mask, after, history, snapshot)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -16,7 +16,7 @@ from lotto_jax.pruning import sparse
 from lotto_jax.pruning.masks import Params
 from scripts.benchmarks.common import Row, interleaved
 
-EVERY, STEPS, REPEATS, BATCH, CLASSES = 100, 10, 15, 128, 10
+EVERY, STEPS, REPEATS, BATCH, CLASSES = 100, 5, 9, 128, 10
 NEVER = 10**8
 TARGET = 0.02  # of the dense step
 

@@ -85,17 +85,18 @@ def masked_updates(tx: optax.GradientTransformation, mask: Mask) -> optax.Gradie
     return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
-def _once(due: Bool[Array, ""], change: Callable[[PyTree, PyTree], PyTree], value: PyTree, seen: PyTree) -> PyTree:
+def _once(due: Bool[Array, ""], change: Callable[[PyTree, tuple], PyTree], value: PyTree, seen: tuple) -> PyTree:
     """`change(value, seen)` where due, else value. Costs nothing where not due, also under `vmap`.
 
     A loop of one step or none: `lax.cond` under `vmap` computes both branches in every step, a loop runs only if some
     ticket is due. XLA takes what does not change in a loop out of it, and so would compute scores in every step; behind
-    the barrier everything depends on `due`, which changes.
+    the barriers everything depends on `due`, which changes. Each part of `seen` has a barrier of its own, so that the
+    loop does not wait for what `change` does not read: gradients, where weights alone decide.
     """
 
     def body(carry: tuple) -> tuple:
         now, value = carry
-        behind, _ = lax.optimization_barrier((seen, now))
+        behind = tuple(lax.optimization_barrier((part, now))[0] for part in seen)
         return jnp.zeros_like(now), change(value, behind)
 
     return lax.while_loop(lambda carry: carry[0], body, (due, value))[1]

@@ -1,7 +1,7 @@
 """Trained networks for other programs: as a file that JAX alone runs and a file of weights, or in PyTorch's layouts.
 
 A compacted network (`pruning.compact`) is exported as the small dense network that it is; a masked one as it stands,
-with its zeros.
+with its zeros. `int8` makes the file of either four times smaller.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 from safetensors.numpy import save as pack
 
 from lotto_jax.models import layers, platforms
-from lotto_jax.pruning.masks import path_name
+from lotto_jax.pruning.masks import Prunable, is_kernel, path_name
 from lotto_jax.runs.files import write_atomically
 
 PROGRAM, WEIGHTS = "network.jax", "weights.safetensors"
@@ -81,6 +81,48 @@ def save(
     directory.mkdir(parents=True, exist_ok=True)
     write_atomically(directory / PROGRAM, bytes(exported.serialize()))
     write_atomically(directory / WEIGHTS, pack({name: np.ascontiguousarray(x) for name, x in weights.items()}))
+
+
+def int8(
+    function: Callable[..., PyTree], variables: PyTree, quantized: Prunable = is_kernel
+) -> tuple[Callable[..., PyTree], PyTree]:
+    """A network whose kernels are 8-bit integers, each output channel with a float scale; for `save`, or to be called.
+
+    Weights are rounded by Qwix (`pip install "lotto_jax[int8]"`), symmetrically: the largest |w| of an output channel,
+    the last axis, becomes 127, and 0 stays 0, so masked weights stay masked. The program multiplies the scales back in
+    and computes as before, in the dtype of the kernels: what becomes smaller is the file and the memory of the weights,
+    not the number of products. A saved program runs without Qwix. Takes any function of a pytree of variables, whatever
+    library it was written with.
+
+    Args:
+      function: `(variables, *inputs)` to a pytree of arrays, as for `save`.
+      variables: pytree of arrays.
+      quantized: `(path, leaf)` to whether a leaf becomes 8-bit; kernels by default, as in `lotto_jax.pruning.ones`.
+
+    Returns:
+      The function of the quantized variables, and these: each kernel is a `qwix.QArray` with the leaves `qvalue` (int8,
+      the shape of the kernel) and `scale` (the dtype of the kernel, [1, ..., 1, output channels]).
+
+    Raises:
+      ModuleNotFoundError: without Qwix: says how to install it.
+
+    >>> function, small = int8(model.apply, variables)
+    >>> save("network", function, small, images)
+    """
+    try:
+        import qwix
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("8-bit export needs Qwix; pip install 'lotto_jax[int8]'.") from error
+
+    def rounded(path: tuple, leaf: Array) -> Any:
+        return qwix.quantize(leaf, np.int8, channelwise_axes=(leaf.ndim - 1,)) if quantized(path, leaf) else leaf
+
+    def run(variables: PyTree, *inputs: PyTree) -> PyTree:
+        is_rounded = lambda x: isinstance(x, qwix.QArray)  # noqa: E731
+        restored = jax.tree.map(lambda x: qwix.dequantize(x) if is_rounded(x) else x, variables, is_leaf=is_rounded)
+        return function(restored, *inputs)
+
+    return run, jax.tree_util.tree_map_with_path(rounded, variables)
 
 
 def torch_state_dict(

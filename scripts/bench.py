@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", choices=[*names(), "all"], metavar="NAME", help=", ".join(names()))
     parser.add_argument("--json", type=Path, help="also write one JSON object a line to this file")
     parser.add_argument("--docs", action="store_true", help="also write the table into its page of docs/")
+    parser.add_argument("--sizes", help="pruning: numbers of scores in millions, as 6.6,100,1000; default 6.6")
     args = parser.parse_args()
     chosen = names() if "all" in args.names else args.names
 
@@ -88,7 +89,9 @@ def main() -> None:
     rows: list[Row] = []
     for name in chosen:
         own: list[Row] = []
-        for row in importlib.import_module(f"scripts.benchmarks.{name}").run():
+        benchmark = importlib.import_module(f"scripts.benchmarks.{name}")
+        sizes = [float(size) for size in args.sizes.split(",")] if args.sizes and name == "pruning" else None
+        for row in benchmark.run(sizes) if sizes else benchmark.run():
             print(line(row), flush=True)
             own.append(row)
         rows += own

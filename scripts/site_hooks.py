@@ -1,4 +1,4 @@
-"""For mkdocs.yml: README.md is the first page, configs/README.md a guide, and pictures come from .assets."""
+"""For mkdocs.yml: README.md is the first page, configs/README.md a guide, pictures come from .assets, notebooks too."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,7 @@ LINKS = (
     (r"\]\((?:\.\./)?configs/README\.md", "](configs.md"),
     (r"\]\((?:\.\./)?(?:README\.md)", "](index.md"),
     (r"\]\((?:\.\./)?\.assets/", "](assets/"),
+    (r"\]\(examples/notebooks/", "](notebooks/"),
     (r"\[([^]]*)\]\((?:\.\./)?(?:lotto_jax|configs|scripts|tests)/[^)]*\)", r"\1"),  # files of the source
 )
 
@@ -21,6 +22,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add what lies outside of docs/."""
     sources = {"index.md": ROOT / "README.md", "configs.md": ROOT / "configs" / "README.md"}
     sources |= {f"assets/{path.name}": path for path in (ROOT / ".assets").glob("*.png")}
+    sources |= {f"notebooks/{path.name}": path for path in (ROOT / "docs" / "examples" / "notebooks").glob("*.ipynb")}
     for uri, path in sources.items():
         files.append(File.generated(config, uri, abs_src_path=str(path)))
     return files

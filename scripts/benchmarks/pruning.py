@@ -25,8 +25,9 @@ SIZES = [1048576, 2097152, 524288, 131072, 1728, 3072, 131072, 524288, 2097152, 
 LEAF = 2**25  # scores of a leaf, at most, in larger pools
 DEVICES = 8
 BFLOAT16_FROM, SORTED_UP_TO = 1000, 200  # million scores
-# Bytes a score at most, by what is timed; float32 scores and masks are among them.
-BYTES = {"ours": 18, "sort": 14, "argsort": 34, "torch": 40}
+# Bytes a score beside the scores themselves, by what is timed: `memory_analysis` of the programs, and a little more.
+BYTES = {"ours": 14, "sort": 10, "argsort": 25, "torch": 40}
+SPARE = 2  # GiB, for what else runs
 
 
 def _leaves(millions: float) -> list[int]:
@@ -45,9 +46,11 @@ def _scores(millions: float) -> dict[str, jax.Array]:
 
 def _lacking(what: str, millions: float) -> str | None:
     """Why the free memory does not do, or None."""
-    free = next(int(x.split()[1]) for x in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in x)
-    needed = BYTES[what] * sum(_leaves(millions)) / 2**30
-    return None if needed < free / 2**20 else f"left out: may need {needed:.1f} GiB, {free / 2**20:.1f} are free"
+    meminfo = Path("/proc/meminfo").read_text()
+    free = next(int(line.split()[1]) for line in meminfo.splitlines() if "MemAvailable" in line) / 2**20
+    each = BYTES[what] + (2 if millions >= BFLOAT16_FROM else 4)
+    needed = each * sum(_leaves(millions)) / 2**30 + SPARE
+    return None if needed < free else f"left out: needs {needed:.1f} GiB, {free:.1f} are free"
 
 
 def _sort(scores: dict[str, jax.Array], mask: dict[str, jax.Array], fraction: jax.Array) -> dict[str, jax.Array]:

@@ -142,15 +142,16 @@ def _select(
         values, kept, may_go = ([leaf[part] for leaf in units] for part in range(3))
         current = masks.num_kept(kept)
         target = pool.size - schedules.removed(schedule, step, pool.removed)
-        gone = selection.lowest(values, may_go, jnp.clip(current - target, 0, masks.num_kept(may_go)))
-        kept = [m & ~g for m, g in zip(kept, gone, strict=True)]
+        fall = jnp.clip(current - target, 0, masks.num_kept(may_go))
+        number = jnp.maximum(target, current - fall)  # above the target where the pattern spares more
+        if grow is None or pattern.spared is not None:
+            gone = selection.lowest(values, may_go, fall)
+            kept, fall = [m & ~g for m, g in zip(kept, gone, strict=True)], jnp.int32(0)
         if grow is not None:
             ones = [jnp.ones_like(leaves[i]) for i in pool.leaves]
             others = [patterns.to_units(pattern, high[i], m)[0] for i, m in zip(pool.leaves, ones, strict=True)]
-            number = jnp.maximum(target, masks.num_kept(kept))  # more than the target where the pattern spares more
             share = jnp.float32(0) if rule.swapped is None else rule.swapped(step, schedule.end)
-            swapped = selection.rounded_share(share, number)
-            kept = _swap(pattern, values, others, kept, swapped, number)
+            kept = _swap(pattern, values, others, kept, fall + selection.rounded_share(share, number), number)
         for i, m in zip(pool.leaves, kept, strict=True):
             leaves[i] = patterns.to_entries(pattern, m, leaves[i].shape)
     return jax.tree.unflatten(structure, leaves)
@@ -161,14 +162,14 @@ def _swap(
     values: list[Array],
     others: list[Array],
     kept: list[Array],
-    swapped: Int[Array, ""],
+    dropped: Int[Array, ""],
     number: Int[Array, ""],
 ) -> list[Array]:
-    """`kept` without the `swapped` lowest by `values`, filled up to `number` with the highest by `others`.
+    """`kept` without the `dropped` lowest by `values`, filled up to `number` with the highest by `others`.
 
     Where a pattern spares blocks, what each of its groups lacks comes back within the group, and only then the rest.
     """
-    gone = selection.lowest(values, kept, swapped)
+    gone = selection.lowest(values, kept, dropped)
     kept = [m & ~g for m, g in zip(kept, gone, strict=True)]
     if pattern.spared is not None:
         best = [jnp.where(m, jnp.asarray(jnp.inf, x.dtype), x) for x, m in zip(others, kept, strict=True)]

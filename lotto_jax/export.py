@@ -106,8 +106,7 @@ def int8(
     Raises:
       ModuleNotFoundError: without Qwix: says how to install it.
 
-    >>> function, small = int8(model.apply, variables)
-    >>> save("network", function, small, images)
+    So `function, small = int8(model.apply, variables)`, then `save("network", function, small, images)`.
     """
     try:
         import qwix

@@ -34,9 +34,9 @@ def classifier(**fields) -> ConfigDict:
         "seeds": (0,),
         "model": {"name": "resnet18", "width": 2},
         "objective": {"name": "classification", "flip": False, "shift": 1},
-        "optimizer": {"name": "adam", "learning_rate": 1e-2},
+        "optimizer": {"name": "adam", "learning_rate": 2e-2},
         "train__batch_size": 63,  # odd: on one device, as tiny things are fastest
-        "train__epochs": 4,
+        "train__epochs": 6,
         "experiment": "dense",
         "checkpoint__every_seconds": 60.0,
     }

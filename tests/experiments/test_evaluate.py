@@ -279,7 +279,9 @@ def test_too_few_samples_are_warned_of(plain, classifier_dir, tmp_path):
         ),
         (vae, ("fid",), {}, "No Inception weights at .*lotto-jax weights"),
         (vae, ("accuracy",), {"samples": 9}, "config.metrics.samples is 9; it must be at least 10"),
-        (vae, ("accuracy",), {"features": "vgg"}, "takes one of auto, inception, classifier"),
+        (vae, ("inception_score",), {"features": "clip"}, "features is 'clip', which has no classes; leave it out"),
+        (vae, ("fd_dinov2",), {}, "No weights of dinov2 at .*: download model.safetensors"),
+        (vae, ("accuracy",), {"features": "vgg"}, "takes one of auto, inception, dinov2, clip, classifier"),
         (resized, ("accuracy",), {}, "digits images of 8x8x1, but this run has digits images of 16x16x1"),
     ],
 )

@@ -19,7 +19,7 @@ from lotto_jax.experiments import arms, dense, one_shot, prune_at_init, selectio
 from lotto_jax.experiments.arms import Arm, Round
 from lotto_jax.experiments.protocol import Experiment, Phase, Start
 from lotto_jax.objectives.state import Objective, TrainState
-from lotto_jax.reports import convergence, sections
+from lotto_jax.reports import analysis, convergence, sections
 from lotto_jax.training import hosts, stacks
 from lotto_jax.training.feed import Feed
 
@@ -105,6 +105,9 @@ def phases(run: Run) -> list[Phase]:
 EXPERIMENT = Experiment(
     check,
     phases,
-    (sections.metrics, convergence.stability, sections.curves, convergence.convergence, sections.pictures),
+    (
+        *(sections.metrics, convergence.stability, sections.curves, convergence.convergence, sections.pictures),
+        analysis.analysis,
+    ),
     reads=("imp",),
 )

@@ -53,6 +53,7 @@ def default() -> ConfigDict:
         "global_magnitude"  # layerwise_magnitude, lamp, a pattern (docs/sparsity.md), or "module:function"
     )
     config.imp.rewind_step = 10  # i: winning tickets start from the state after i steps; 0: from initialization
+    config.imp.rewind_steps = ()  # more steps whose states are kept, for searches that share the dense networks
     config.imp.pruned = ("both",)  # both, and/or component names: each is a ticket search of its own
     config.imp.arms = ("winning", "random")  # and/or random_pruned, snip, grasp; transfer in its experiment
     config.imp.score_batches = 1  # batches whose mean loss snip and grasp take

@@ -94,7 +94,7 @@ def _round(run: Run, number: int, known: Mapping[str, Arm]) -> Phase:
 def search(run: Run, known: Mapping[str, Arm]) -> list[Phase]:
     """The dense networks, and the rounds, each with the arms of `known` that `config.imp.arms` names."""
     rounds = [_round(run, number, known) for number in range(1, run.config.imp.rounds + 1)]
-    return [dense.phase(run, [run.config.imp.rewind_step]), *rounds]
+    return [dense.phase(run, selections.rewind_steps(run.config)), *rounds]
 
 
 def phases(run: Run) -> list[Phase]:

@@ -174,7 +174,7 @@ def _alignments(run: Run) -> list[tuple[Sequence[Group], list[matching.Permutati
     return alignments
 
 
-READS = ("rounds", "fraction", "rule", "rewind_step", "pruned", "arms", "score_batches")
+READS = ("rounds", "fraction", "rule", "rewind_step", "rewind_steps", "pruned", "arms", "score_batches")
 ARMS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("initialization", transferred)}
 OF_MASKS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("rewind", mask_transferred)}
 

@@ -135,17 +135,11 @@ def draw(cells: list[Cell], path: Path) -> None:
 
 def page(done: list[Cell], declared: int) -> str:
     """The page as Markdown."""
-    state = f"**{len(done)} of the {declared} declared cells are finished**" + (
-        ", the whole grid."
-        if len(done) == declared
-        else "; the others wait. This is a part of the grid, not its result."
-    )
+    rest = ", the whole grid." if len(done) == declared else "; the others wait. This is a part of the grid, no result."
+    text = TEXT.format(state=f"**{len(done)} of the {declared} declared cells are finished**{rest}")
     if not done:
-        return TEXT.format(state=state)
-    text = (
-        TEXT.format(state=state)
-        + f"\n![Winning sparsity and dead units of every finished cell](../.assets/{PICTURE.name})\n"
-    )
+        return text
+    text += f"\n![Winning sparsity and dead units of every finished cell](../.assets/{PICTURE.name})\n"
     lines = [list(HEADER), ["---"] * len(HEADER), *(cell.columns for cell in done)]
     return text + "\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 

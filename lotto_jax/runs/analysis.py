@@ -2,11 +2,12 @@
 
 import csv
 import io
+import warnings
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from lotto_jax.runs.files import read_sealed, write_sealed
+from lotto_jax.runs.files import DamagedError, read_sealed, write_sealed
 
 ANALYSIS = "analysis.csv"
 
@@ -39,18 +40,26 @@ def read(path: Path) -> list[Row]:
     """The rows of analysis.csv in a run directory (none if it has no such file yet).
 
     Raises:
-      DamagedError: if it is not what was written.
+      ValueError: if it is not what was written.
     """
-    if not (path / ANALYSIS).exists():
+    file = path / ANALYSIS
+    if not file.exists():
         return []
-    lines = io.StringIO(read_sealed(path / ANALYSIS).decode(), newline="")
+    try:
+        lines = io.StringIO(read_sealed(file).decode(), newline="")
+    except DamagedError as error:
+        raise ValueError(f"{file} is damaged; `lotto-jax analyse --workdir={path}` makes it again.") from error
     types = [Row.__annotations__[name] for name in Row._fields]
     return [Row(*(t(row[name]) for t, name in zip(types, Row._fields, strict=True))) for row in csv.DictReader(lines)]
 
 
 def replace(path: Path, quantities: Collection[str], rows: Iterable[Row]) -> None:
-    """Make `rows` all that analysis.csv has of some quantities, and leave the others alone."""
-    kept = [row for row in read(path) if row.quantity not in quantities]
+    """Make `rows` all that analysis.csv has of some quantities, and leave the others alone, unless they are damaged."""
+    try:
+        kept = [row for row in read(path) if row.quantity not in quantities]
+    except ValueError as error:
+        warnings.warn(str(error), stacklevel=2)
+        kept = []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Row._fields)

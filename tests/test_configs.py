@@ -91,7 +91,7 @@ def test_a_bare_name_is_one_of_the_projects_own_wherever_one_is(tmp_path, monkey
 
 def test_an_unknown_variant_is_named():
     with pytest.raises(ValueError, match="no variant 'gpu'; it takes cpu"):
-        load_config(f"{FILES[0]}:gpu", [])
+        load_config(f"{FILES[0].parent / 'conv_ae_celeba.py'}:gpu", [])
 
 
 def test_an_unknown_field_is_an_error_in_a_file_and_in_a_foreign_configuration():

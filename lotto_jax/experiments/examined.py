@@ -87,23 +87,16 @@ class Examined:
 
         Random tickets, whose masks are the winning tickets', are left out.
         """
-        by_round: dict[int, dict[Ticket, pruning.Mask]] = {}
+        by_round: dict[int, list[Ticket]] = {}
         for name in tickets.names(self.path):
-            packed, entries = tickets.read(self.path, name)
-            ticket = Ticket(
-                entries["pruned"],
-                entries["round"],
-                entries["arm"],
-                entries["seed"],
-                entries["sparsity"],
-                entries["unit"],
-            )
-            by_round.setdefault(ticket.level, {})[ticket] = pruning.unpack(packed, self.ones(ticket.pruned))
-        for number, found in sorted(by_round.items()):
+            entries = tickets.read(self.path, name)[1]
+            ticket = Ticket(*(entries[field] for field in ("pruned", "round", "arm", "seed", "sparsity", "unit")))
+            by_round.setdefault(ticket.level, []).append(ticket)
+        for number, stored in sorted(by_round.items()):
+            found = {t: pruning.unpack(tickets.read(self.path, t.name)[0], self.ones(t.pruned)) for t in stored}
             own = self.phase(number) if number in self.phases else []
-            yield found | {
-                one.ticket: one.mask for one in own if one.ticket.arm not in ("winning", "random", "one_shot")
-            }
+            others = (one for one in own if one.ticket.arm not in ("dense", "winning", "random", "one_shot"))
+            yield found | {one.ticket: one.mask for one in others}
 
     @functools.cached_property
     def snapshot(self) -> dict[int, tuple[PyTree, PyTree]]:

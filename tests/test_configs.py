@@ -76,7 +76,7 @@ def test_the_ablation_grid_is_each_factor_alone_and_the_cross_at_ten_epochs():
     assert {field: base.model[field] for field in own} == {
         field: getattr(build.NETWORKS["linear_autoencoder"].parts[0], field) for field in own
     }
-    for section in ("dataset", "optimizer", "train", "seeds", "precision", "matmul_precision", "evaluation"):
+    for section in ("dataset", "optimizer", "train", "seeds", "precision", "matmul_precision"):
         assert configuration.as_dict(base)[section] == configuration.as_dict(row)[section]
     assert base.imp.rewind_step == row.imp.rewind_step == 10
 

@@ -47,11 +47,12 @@ def share_dense(source: Path, config: ConfigDict, workdir: Path) -> None:
         if (path / rounds / "0").exists():
             return
         results.add(path, [results.Result(*row) for row in meta["rows"]])
-        if not (path / curves.CURVES).exists():
-            curves.append(path, [point for point in curves.read(source) if point["round"] == 0])
-        for name in (*(snapshots / str(step) for step in steps), rounds / "0"):  # with the last one the phase is done
-            for old in (temporary, path / name):
+        for name in (curves.CURVES, curves.HELD_OUT):
+            if (source / name).exists() and not (path / name).exists():
+                curves.append(path, [point for point in curves.read(source, name) if point["round"] == 0], name)
+        for part in (*(snapshots / str(step) for step in steps), rounds / "0"):  # with the last one the phase is done
+            for old in (temporary, path / part):
                 shutil.rmtree(old, ignore_errors=True)
-            shutil.copytree(source / name, temporary)
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            temporary.rename(path / name)
+            shutil.copytree(source / part, temporary)
+            (path / part).parent.mkdir(parents=True, exist_ok=True)
+            temporary.rename(path / part)

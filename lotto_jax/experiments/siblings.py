@@ -42,7 +42,7 @@ def configured(source: Path, copies: int, every: int) -> ConfigDict:
       ValueError: if there is no run in `source`.
     """
     config = directories.config_of(source).copy_and_resolve_references().unlock()
-    config.experiment, config.metrics.names = "siblings", ()
+    config.experiment, config.metrics.names, config.evaluation.points = "siblings", (), 0
     config.siblings.source, config.siblings.copies, config.siblings.every = str(source), copies, every
     return config.lock()
 

@@ -14,12 +14,12 @@ from tests import tiny
 def source(tmp_path_factory):
     """A search that rewinds to step 3 and also keeps steps 0 and 5."""
     path = tmp_path_factory.mktemp("source") / "run"
-    run(tiny.config(imp__rounds=1, imp__rewind_steps=(0, 5)), path)
+    run(tiny.config(imp__rounds=1, imp__rewind_steps=(0, 5), evaluation__points=2), path)
     return path
 
 
 def test_sharing_is_training_anew(source, tmp_path, monkeypatch):
-    config = tiny.config(imp__rounds=1, imp__rewind_step=5, imp__rewind_steps=(0,))
+    config = tiny.config(imp__rounds=1, imp__rewind_step=5, imp__rewind_steps=(0,), evaluation__points=2)
     run(config, tmp_path / "anew")
     share_dense(source, config, tmp_path / "shared")
     share_dense(source, config, tmp_path / "shared")  # again, which is harmless
@@ -33,7 +33,9 @@ def test_sharing_is_training_anew(source, tmp_path, monkeypatch):
     run(config, tmp_path / "shared")
     assert begun == [1]  # the dense networks are there
     assert read_results(tmp_path / "shared") == read_results(tmp_path / "anew")
-    assert curves.read(tmp_path / "shared") == curves.read(tmp_path / "anew")
+    for name in (curves.CURVES, curves.HELD_OUT):
+        there = curves.read(tmp_path / "anew", name)
+        assert curves.read(tmp_path / "shared", name) == there and {point["round"] for point in there} == {0, 1}
     assert (tmp_path / "shared" / "metrics.json").read_text() == (tmp_path / "anew" / "metrics.json").read_text()
     other = [r.value for r in read_results(source) if r.arm == "winning"]
     assert other != [r.value for r in read_results(tmp_path / "shared") if r.arm == "winning"]
@@ -48,7 +50,7 @@ def test_sharing_is_training_anew(source, tmp_path, monkeypatch):
 )
 def test_what_cannot_be_shared_is_one_sentence(source, tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
-        share_dense(source, tiny.config(imp__rounds=1, **fields), tmp_path / "run")
+        share_dense(source, tiny.config(imp__rounds=1, evaluation__points=2, **fields), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

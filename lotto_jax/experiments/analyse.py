@@ -62,12 +62,6 @@ def _pairs(masks: dict[Ticket, pruning.Mask]) -> Iterator[tuple[str, Ticket, Tic
                 yield "arms", a, b
 
 
-def _pair(a: Ticket, b: Ticket) -> Ticket:
-    """A ticket that has the columns of both."""
-    both = lambda x, y: x if x == y else f"{x}/{y}"  # noqa: E731
-    return b._replace(arm=both(a.arm, b.arm), seed=both(a.seed, b.seed))  # type: ignore[arg-type]
-
-
 class _Aligned:
     """Trees of one seed with the channels of another, matched by the dense networks of both."""
 
@@ -89,13 +83,12 @@ def overlaps(run: Examined) -> Iterator[Row]:
     aligned = _Aligned(run)
     for masks in run.masks():
         for kind, a, b in _pairs(masks):
-            one, other, columns = masks[a], masks[b], _pair(a, b)
-            found = overlap.overlap(one, other)
-            yield from rows(columns, found, f"jaccard_{kind}", lambda x: x.jaccard)
-            yield from rows(columns, found, f"jaccard_{kind}_expected", lambda x: x.expected)
+            found = overlap.overlap(masks[a], masks[b])
+            yield from rows(a, found, f"jaccard_{kind}", lambda x: x.jaccard, b)
+            yield from rows(a, found, f"jaccard_{kind}_expected", lambda x: x.expected, b)
             if kind == "seeds":
-                moved = overlap.overlap(one, aligned(other, b.seed, a.seed))
-                yield from rows(columns, moved, "jaccard_seeds_aligned", lambda x: x.jaccard)
+                moved = overlap.overlap(masks[a], aligned(masks[b], b.seed, a.seed))
+                yield from rows(a, moved, "jaccard_seeds_aligned", lambda x: x.jaccard, b)
 
 
 def sign_agreements(run: Examined) -> Iterator[Row]:
@@ -109,11 +102,12 @@ def sign_agreements(run: Examined) -> Iterator[Row]:
         for a, b in itertools.combinations(own, 2):
             if a.ticket.pruned != b.ticket.pruned:
                 continue
-            columns, seeds = _pair(a.ticket, b.ticket), (b.ticket.seed, a.ticket.seed)
+            seeds = b.ticket.seed, a.ticket.seed
             moved = b._replace(params=aligned(b.params, *seeds), mask=aligned(b.mask, *seeds))
             for quantity, other in (("signs_seeds", b), ("signs_seeds_aligned", moved)):
                 common = jax.tree.map(jnp.logical_and, a.mask, other.mask)
-                yield from rows(columns, signs.agreement(a.params, other.params, common), quantity)
+                found = signs.agreement(a.params, other.params, common)
+                yield from rows(a.ticket, found, quantity, other=b.ticket)
 
 
 def distances(run: Examined) -> Iterator[Row]:
@@ -186,16 +180,14 @@ def barriers(run: Examined) -> Iterator[Row]:
                 if _follows(one.ticket, earlier.ticket):
                     height = connectivity.barrier(losses_between(run, earlier, one, metric))
                     yield from rows(one.ticket, {ALL: height}, "barrier_rounds")
-    path = run.path / SIBLINGS
-    if not (path / kept.CHECKPOINTS / kept.ROUNDS).is_dir():
-        return
-    with kept.opened(path) as store:
-        copies = Examined(path, directories.config_of(path), run.objective, run.feed, store)
-        for number in copies.phases:
-            for a, b in itertools.combinations(copies.phase(number), 2):
-                if a.ticket.seed == b.ticket.seed:
-                    height = connectivity.barrier(losses_between(copies, a, b, metric))
-                    yield from rows(_pair(a.ticket, b.ticket), {ALL: height}, "barrier_siblings")
+    for path in kept.begun([run.path / SIBLINGS]):
+        with kept.opened(path) as store:
+            copies = Examined(path, directories.config_of(path), run.objective, run.feed, store)
+            for number in copies.phases:
+                for a, b in itertools.combinations(copies.phase(number), 2):
+                    if a.ticket.seed == b.ticket.seed:
+                        height = connectivity.barrier(losses_between(copies, a, b, metric))
+                        yield from rows(a.ticket, {ALL: height}, "barrier_siblings", other=b.ticket)
 
 
 def _follows(ticket: Ticket, earlier: Ticket) -> bool:

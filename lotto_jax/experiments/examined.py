@@ -133,14 +133,23 @@ class Examined:
         return pruning.axis_groups(fn, variables, self.feed.batch, like.key).prunable
 
 
-def rows(ticket: Ticket, found: dict[str, Any], quantity: str, value: Callable[[Any], Any] = lambda x: x) -> list[Row]:
-    """A quantity of a ticket in every layer.
+def rows(
+    ticket: Ticket,
+    found: dict[str, Any],
+    quantity: str,
+    value: Callable[[Any], Any] = lambda x: x,
+    other: Ticket | None = None,
+) -> list[Row]:
+    """A quantity of a ticket, or of two tickets of one round, in every layer.
 
     Args:
-      ticket: whose columns the rows have; an arm or a seed may be of two tickets, A/B.
+      ticket: whose columns the rows have.
       found: by layer.
       quantity: its name.
       value: what of `found` it is.
+      other: what the two differ in is written A/B.
     """
-    own = ticket.pruned, ticket.level, ticket.removed, ticket.arm, str(ticket.seed)
+    pairs = [(ticket.arm, (other or ticket).arm), (str(ticket.seed), str((other or ticket).seed))]
+    arm, seed = ("/".join(dict.fromkeys(pair)) for pair in pairs)
+    own = ticket.pruned, ticket.level, ticket.removed, arm, seed
     return [Row(quantity, *own, layer, float(np.asarray(value(x)))) for layer, x in found.items()]

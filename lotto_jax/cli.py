@@ -375,7 +375,7 @@ def _analyse(args: argparse.Namespace) -> int:
     try:
         analyse(args.workdir, args.only, args.siblings, args.every, args.data_dir, preemption)
     except Preempted:
-        print("Preempted; the states of siblings are saved, and the same command goes on.", file=sys.stderr)
+        print("Preempted; the same command goes on.", file=sys.stderr)
         return preemption.status
     except (ValueError, OSError, StorageError, Diverged) as error:
         return _fault(error)

@@ -232,15 +232,15 @@ def analyse(
       copies: of every winning ticket, to be trained in `workdir/siblings` before; 0: none, what is there counts.
       every: rounds between two that get copies.
       data_dir: where TFDS datasets lie; the run's own where empty.
-      preemption: of the training of copies.
+      preemption: what notices SIGTERM.
 
     Raises:
-      Preempted: if SIGTERM came while copies trained; the same call goes on.
+      Preempted: if SIGTERM came; the same call goes on with copies, and begins the analysis again that it was at.
       RunDirectoryError: if the run is going on, the data are not those that it had, or its copies are others.
       StorageError: if a kept state is damaged; running the configuration again repairs it.
       ValueError: if there is no search, no finished round, or it did not keep what an analysis needs.
     """
-    workdir = Path(workdir)
+    workdir, preemption = Path(workdir), preemption or Preemption()
     stored = directories.config_of(workdir)
     if parts := experiments.of(stored).parts:
         raise ValueError(f"The run in {workdir} is made of others; analyse its search, {workdir / parts[0]}.")
@@ -262,7 +262,10 @@ def analyse(
             run(own.lock(), workdir / SIBLINGS, preemption)
         with contextlib.closing(RunDirectory(workdir, stored, dataset.fingerprint)):
             for name in chosen:
-                found = list(ANALYSES[name].rows(examined))
+                found = []
+                for row in ANALYSES[name].rows(examined):
+                    preemption.check()
+                    found.append(row)
                 analysis.replace(workdir, ANALYSES[name].quantities, found)
                 print(f"{name}: {len(found)} rows", flush=True)
 

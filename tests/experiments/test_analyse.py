@@ -179,6 +179,10 @@ def test_the_command_analyses_again_and_changes_nothing(analysed, capsys, monkey
         cli.main(["analyse", f"--workdir={analysed}", "--only=signs,weights_left"])
     assert end.value.code == 0 and "weights_left: " in capsys.readouterr().out
     assert sorted((analysed / "analysis.csv").read_text().splitlines()) == sorted(before.splitlines())
+    asked = Preemption()
+    asked.requested = True
+    with pytest.raises(Preempted):
+        analyse(analysed, ["weights_left"], preemption=asked)
     with pytest.raises(SystemExit) as end:
         cli.main(["analyse", f"--workdir={analysed / 'nowhere'}"])
     assert end.value.code == 1 and "There is no run in" in capsys.readouterr().err

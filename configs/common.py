@@ -59,7 +59,7 @@ def wgan(dataset: str, variant: str) -> ConfigDict:
     )
     # Weights clipped to 0.01 are smaller than the generator's: half of all at once would be the whole critic.
     small = cpu(width=16, epochs=8, rounds=4, fraction=0.2)
-    return choose(variant, config, cpu=small, gp=gradient_penalty)
+    return choose(variant, config, cpu=small, gp=gradient_penalty, **by_rules(small))
 
 
 def classifier(dataset: str, **objective) -> ConfigDict:
@@ -118,6 +118,20 @@ def transfer(config: ConfigDict, component: str, target: str) -> ConfigDict:
 def cpu(**scale) -> Callable[[ConfigDict], ConfigDict]:
     """The variant that is scaled down to two CPU cores, see `two_cores`."""
     return lambda config: two_cores(config, **scale)
+
+
+def by_rules(change: Callable[[ConfigDict], ConfigDict]) -> dict[str, Callable[[ConfigDict], ConfigDict]]:
+    """The variants `:cpu_lamp` and `:cpu_layerwise` of what `:cpu` is: layers are not pooled by bare magnitudes."""
+
+    def pruned_by(rule: str) -> Callable[[ConfigDict], ConfigDict]:
+        def changed(config: ConfigDict) -> ConfigDict:
+            config = change(config)
+            config.imp.rule = rule
+            return config
+
+        return changed
+
+    return {"cpu_lamp": pruned_by("lamp"), "cpu_layerwise": pruned_by("layerwise_magnitude")}
 
 
 def gradient_penalty(config: ConfigDict) -> ConfigDict:

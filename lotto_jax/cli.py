@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from lotto_jax import __version__, cli_metrics, cli_tickets, progress
+from lotto_jax import __version__, cli_analyse, cli_metrics, cli_tickets, progress
 from lotto_jax.training import topologies
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ Find winning lottery tickets in deep generative models.
   lotto-jax evaluate --workdir=runs/vae --metrics=accuracy,frechet --classifier=runs/resnet18 --samples=2000
       Add metrics to a run from the states that it kept, without training again.
 
+  lotto-jax analyse --workdir=runs/mnist --siblings=2
+      Why its tickets win: barriers, overlaps of masks, signs, distances and dead units, in analysis.csv.
+
   lotto-jax ticket export --workdir=runs/mnist --name=both-winning-round05-seed0 ticket.safetensors
       Mask, rewound weights and provenance in one file that any JAX program can start from.
 
@@ -74,7 +77,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     )
     parser.add_argument("--version", action="version", version=f"lotto-jax {__version__}")
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{run,describe,preflight,report,evaluate,ticket,new,fid,weights}"
+        dest="command", required=True, metavar="{run,describe,preflight,report,evaluate,analyse,ticket,new,fid,weights}"
     )
     run = commands.add_parser("run", help="run a configuration, or go on with it")
     run.add_argument(
@@ -115,6 +118,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     evaluate = commands.add_parser("evaluate", help="add metrics to a run that exists")
     if arguments[:1] == ["evaluate"]:  # these list the registered metrics, and so import JAX
         cli_metrics.add_evaluate_arguments(evaluate)
+    cli_analyse.add_arguments(commands.add_parser("analyse", help="why the tickets of a search win"))
     cli_tickets.add_ticket_arguments(commands.add_parser("ticket", help="tickets as files: show, export, import"))
     cli_tickets.add_new_arguments(commands.add_parser("new", help="a configuration and a network to start from"))
     cli_metrics.add_fid_arguments(commands.add_parser("fid", help="Frechet Inception distance of two image sets"))
@@ -125,6 +129,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "preflight": lambda: _guarded(_preflight, args, overrides),
         "report": lambda: _report(args),
         "evaluate": lambda: _evaluate(args),
+        "analyse": lambda: _analyse(args),
         "ticket": lambda: _guarded(cli_tickets.run_ticket, args),
         "new": lambda: _guarded(cli_tickets.run_new, args),
         "fid": lambda: _guarded(cli_metrics.run_fid, args),
@@ -354,6 +359,25 @@ def _evaluate(args: argparse.Namespace) -> int:
         names = ("metrics", "classifier", "features", "samples", "every", "data_dir", "force")
         evaluate(args.workdir, **{name: getattr(args, name) for name in names})
     except (ValueError, OSError, StorageError) as error:
+        return _fault(error)
+    return _report(args)
+
+
+def _analyse(args: argparse.Namespace) -> int:
+    from lotto_jax.training.preemption import Preempted, Preemption
+
+    preemption = Preemption().install()
+    progress.quiet()
+    from lotto_jax.experiments.analyse import analyse
+    from lotto_jax.experiments.trainer import Diverged
+    from lotto_jax.training.checkpoints import StorageError
+
+    try:
+        analyse(args.workdir, args.only, args.siblings, args.every, args.data_dir, preemption)
+    except Preempted:
+        print("Preempted; the same command goes on.", file=sys.stderr)
+        return preemption.status
+    except (ValueError, OSError, StorageError, Diverged) as error:
         return _fault(error)
     return _report(args)
 

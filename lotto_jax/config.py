@@ -53,6 +53,7 @@ def default() -> ConfigDict:
         "global_magnitude"  # layerwise_magnitude, lamp, a pattern (docs/sparsity.md), or "module:function"
     )
     config.imp.rewind_step = 10  # i: winning tickets start from the state after i steps; 0: from initialization
+    config.imp.rewind_steps = ()  # more steps whose states are kept, for searches that share the dense networks
     config.imp.pruned = ("both",)  # both, and/or component names: each is a ticket search of its own
     config.imp.arms = ("winning", "random")  # and/or random_pruned, snip, grasp; transfer in its experiment
     config.imp.score_batches = 1  # batches whose mean loss snip and grasp take
@@ -65,6 +66,11 @@ def default() -> ConfigDict:
     config.transfer.takes = "ticket"  # ticket: mask and rewound weights; mask: on this search's own snapshot
     config.transfer.seed_shift = 0  # a seed takes the ticket of the seed so many places behind it in config.seeds
     config.transfer.align = False  # whether a mask's channels are permuted as the dense networks' match
+
+    config.siblings = ConfigDict()  # of the experiment siblings, which `lotto-jax analyse --siblings=N` runs
+    config.siblings.source = ""  # run directory of the search whose winning tickets are trained again
+    config.siblings.copies = 2  # of every ticket, each with an order of the data of its own
+    config.siblings.every = 1  # rounds from one that is trained again to the next; the dense network always is
 
     config.early_bird = ConfigDict()  # of the experiments early_bird, which does not read config.imp, and table2
     config.early_bird.compressions = (0.5,)  # shares of the batch-norm channels removed; each is a ticket of its own
@@ -126,6 +132,7 @@ NOT_COMPUTED = (
     "distributed.processes",
     "distributed.process",
     "distributed.timeout",
+    "siblings.source",  # whose configuration is compared
     "metrics.names",
     "metrics.features",
     "metrics.classifier",
@@ -142,6 +149,8 @@ MINIMA = {
     "imp.rewind_step": 0,
     "imp.score_batches": 1,
     "transfer.seed_shift": 0,
+    "siblings.copies": 2,
+    "siblings.every": 1,
     "early_bird.interval": 0,
     "early_bird.lookback": 2,
     "early_bird.minimum": 1,

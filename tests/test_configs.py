@@ -1,5 +1,6 @@
 """Every file of configs/ loads, is valid, and builds its objective."""
 
+import importlib
 import importlib.util
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from tests import tiny
 FILES = [p for p in sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py")) if p.stem != "common"]
 
 
-GP = ("", "cpu", "gp")
+RULES = ("cpu_lamp", "cpu_layerwise")
+GP = ("", "cpu", "gp", *RULES)
 VARIANTS = {name: ("", "cpu", "rewind0") for name in ("dcgan_cifar10", "linear_ae_mnist")}
+VARIANTS |= {"conv_ae_cifar10": ("", "cpu", *RULES)}
+VARIANTS |= {"ablation_linear_ae_mnist": ("", "none,sigmoid,flax,3e-4,1000,10", "relu,none,pytorch,1e-3,10,30")}
 VARIANTS |= {"quickstart": ("",), "wgan_cifar10": GP, "wgan_celeba": GP}
 CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("", "cpu"))]
 SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "celeb_a": (32, 32, 3)}
@@ -49,9 +53,32 @@ def test_a_configuration_file_is_complete_and_valid(path, variant):
 
 def test_the_sweep_of_table_1_lists_all_its_networks():
     listed = sweep.read(FILES[0].parent / "table1.txt")
-    others = {"quickstart", "table2_dcgan_cifar10", "transfer_vae_to_dcgan_cifar10", "transfer_dcgan_to_vae_cifar10"}
+    others = {
+        "ablation_linear_ae_mnist",
+        "quickstart",
+        "table2_dcgan_cifar10",
+        "transfer_vae_to_dcgan_cifar10",
+        "transfer_dcgan_to_vae_cifar10",
+    }
     others |= {path.stem for path in FILES if path.stem.startswith("resnet18")}
     assert sorted(listed) == sorted(path.stem for path in FILES if path.stem not in others)
+
+
+def test_the_ablation_grid_is_each_factor_alone_and_the_cross_at_ten_epochs():
+    grid = importlib.import_module("configs.ablation_linear_ae_mnist")
+    cells, sizes = grid.cells(), [len(values) for values in grid.FACTORS.values()]
+    differing = [sum(x != y for x, y in zip(cell, grid.BASE, strict=True)) for cell in cells]
+    assert len(set(cells)) == len(cells) == 65
+    assert differing[0] == 0 and differing[1:9] == [1] * 8 and min(differing[9:]) == 2  # the rule, in its order
+    assert sum(n - 1 for n in sizes) == 8 and len([cell for cell in cells if cell[-1] == 10]) == np.prod(sizes[:-1])
+    row, base = importlib.import_module("configs.linear_ae_mnist").get_config(), grid.get_config()
+    own = ("activation", "output", "initialization")
+    assert {field: base.model[field] for field in own} == {
+        field: getattr(build.NETWORKS["linear_autoencoder"].parts[0], field) for field in own
+    }
+    for section in ("dataset", "optimizer", "train", "seeds", "precision", "matmul_precision"):
+        assert configuration.as_dict(base)[section] == configuration.as_dict(row)[section]
+    assert base.imp.rewind_step == row.imp.rewind_step == 10
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
@@ -64,7 +91,7 @@ def test_a_bare_name_is_one_of_the_projects_own_wherever_one_is(tmp_path, monkey
 
 def test_an_unknown_variant_is_named():
     with pytest.raises(ValueError, match="no variant 'gpu'; it takes cpu"):
-        load_config(f"{FILES[0]}:gpu", [])
+        load_config(f"{FILES[0].parent / 'conv_ae_celeba.py'}:gpu", [])
 
 
 def test_an_unknown_field_is_an_error_in_a_file_and_in_a_foreign_configuration():

@@ -17,7 +17,7 @@ LAYERS = [
     {"runs"},
     {"reports", "tickets", "export"},
     {"experiments"},
-    {"cli_metrics", "cli_tickets"},
+    {"cli_analyse", "cli_metrics", "cli_tickets"},
     {"cli"},
     {"__main__"},
 ]

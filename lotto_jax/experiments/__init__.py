@@ -7,7 +7,7 @@ A new one is a module with an `EXPERIMENT` (`protocol.Experiment`) and a row her
 from ml_collections import ConfigDict
 
 from lotto_jax import names
-from lotto_jax.experiments import dense, early_bird, imp, one_shot, prune_at_init, table2, transfer
+from lotto_jax.experiments import dense, early_bird, imp, one_shot, prune_at_init, siblings, table2, transfer
 from lotto_jax.experiments.protocol import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -16,6 +16,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "imp": imp.EXPERIMENT,
     "one_shot": one_shot.EXPERIMENT,
     "prune_at_init": prune_at_init.EXPERIMENT,
+    "siblings": siblings.EXPERIMENT,
     "table2": table2.EXPERIMENT,
     "transfer": transfer.EXPERIMENT,
 }

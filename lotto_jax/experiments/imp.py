@@ -19,7 +19,7 @@ from lotto_jax.experiments import arms, dense, one_shot, prune_at_init, selectio
 from lotto_jax.experiments.arms import Arm, Round
 from lotto_jax.experiments.protocol import Experiment, Phase, Start
 from lotto_jax.objectives.state import Objective, TrainState
-from lotto_jax.reports import convergence, sections
+from lotto_jax.reports import analysis, convergence, sections
 from lotto_jax.training import hosts, stacks
 from lotto_jax.training.feed import Feed
 
@@ -94,7 +94,7 @@ def _round(run: Run, number: int, known: Mapping[str, Arm]) -> Phase:
 def search(run: Run, known: Mapping[str, Arm]) -> list[Phase]:
     """The dense networks, and the rounds, each with the arms of `known` that `config.imp.arms` names."""
     rounds = [_round(run, number, known) for number in range(1, run.config.imp.rounds + 1)]
-    return [dense.phase(run, [run.config.imp.rewind_step]), *rounds]
+    return [dense.phase(run, selections.rewind_steps(run.config)), *rounds]
 
 
 def phases(run: Run) -> list[Phase]:
@@ -105,6 +105,9 @@ def phases(run: Run) -> list[Phase]:
 EXPERIMENT = Experiment(
     check,
     phases,
-    (sections.metrics, convergence.stability, sections.curves, convergence.convergence, sections.pictures),
+    (
+        *(sections.metrics, convergence.stability, sections.curves, convergence.convergence, sections.pictures),
+        analysis.analysis,
+    ),
     reads=("imp",),
 )

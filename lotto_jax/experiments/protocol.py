@@ -135,8 +135,8 @@ class Experiment(NamedTuple):
       check: `(config, objective, feed)`: raises ValueError on the first field that makes no sense.
       phases: `run -> phases`, the dense one first.
       figures: what its report shows, in order.
-      reads: the fields of `config.imp`, `config.transfer` and `config.early_bird` that it reads, by prefix; the others
-        have to stay at their defaults.
+      reads: the fields of `config.imp`, `config.transfer`, `config.siblings` and `config.early_bird` that it reads, by
+        prefix; the others have to stay at their defaults.
       parts: the experiments that it is made of, each a run in a directory below; it has no phases of its own then.
       combine: `(config, feed, path) -> rows` that it adds to the rows of its parts, as far as the parts are done.
     """

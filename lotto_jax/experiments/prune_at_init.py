@@ -81,7 +81,7 @@ def find(
 
 def _tickets(run: Run, here: Round, arm: str) -> tuple[TrainState, pruning.Mask]:
     """The dense networks' initialization, as sparse as the winning tickets of the round."""
-    batches = run.feed.first_batches(run.fresh, run.config.imp.score_batches, run.placement)
+    batches = run.feed.first_batches(run.fresh.key, run.config.imp.score_batches, run.placement)
     return run.fresh, find(run.objective, arm, run.fresh, run.ones(here.pruned), batches, here.sparsity)
 
 

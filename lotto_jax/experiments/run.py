@@ -121,7 +121,7 @@ def check_read(config: ConfigDict, reads: tuple[str, ...]) -> None:
     """Raise ValueError if a field is set that the experiment does not read."""
     default = configuration.flatten(configuration.as_dict(configuration.default()))
     for key, value in configuration.flatten(configuration.as_dict(config)).items():
-        of_some = key.startswith(("imp.", "early_bird.", "transfer."))
+        of_some = key.startswith(("imp.", "early_bird.", "transfer.", "siblings."))
         if of_some and value != default[key] and not key.startswith(reads or ("-",)):
             raise ValueError(
                 f"config.{key} is {value!r}, but the experiment {config.experiment!r} does not read it; leave it out."

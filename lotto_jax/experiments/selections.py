@@ -154,9 +154,20 @@ def check_rounds(config: ConfigDict, objective: Objective) -> None:
                 )
 
 
+def rewind_steps(config: ConfigDict) -> list[int]:
+    """The steps of the dense networks whose states are kept: the rewind step, and those for other searches."""
+    return sorted({config.imp.rewind_step, *config.imp.rewind_steps})
+
+
 def check_rewind(config: ConfigDict, steps: int) -> None:
-    """Raise ValueError unless the rewind step lies in training."""
+    """Raise ValueError unless the rewind steps lie in training."""
     if config.imp.rewind_step >= steps:
         raise ValueError(
             f"config.imp.rewind_step is {config.imp.rewind_step}, but training has only {steps} steps; lower it."
         )
+    for step in config.imp.rewind_steps:
+        if not (isinstance(step, int) and 0 <= step < steps):
+            raise ValueError(
+                f"config.imp.rewind_steps holds {step!r}, but training has {steps} steps; it takes integers from 0 to "
+                f"{steps - 1}."
+            )

@@ -32,7 +32,6 @@ from lotto_jax.experiments.arms import Arm, Round
 from lotto_jax.experiments.protocol import Experiment, Phase
 from lotto_jax.objectives.state import Batch, Objective, TrainState
 from lotto_jax.pruning.dependency import Group
-from lotto_jax.reports import convergence, sections
 from lotto_jax.runs import directory as directories
 from lotto_jax.runs import kept
 from lotto_jax.runs.tickets import Ticket, names
@@ -175,7 +174,7 @@ def _alignments(run: Run) -> list[tuple[Sequence[Group], list[matching.Permutati
     return alignments
 
 
-READS = ("rounds", "fraction", "rule", "rewind_step", "pruned", "arms", "score_batches")
+READS = ("rounds", "fraction", "rule", "rewind_step", "rewind_steps", "pruned", "arms", "score_batches")
 ARMS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("initialization", transferred)}
 OF_MASKS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("rewind", mask_transferred)}
 
@@ -188,6 +187,6 @@ def phases(run: Run) -> list[Phase]:
 EXPERIMENT = Experiment(
     check,
     phases,
-    figures=(sections.metrics, convergence.stability, sections.curves, convergence.convergence, sections.pictures),
+    figures=imp.EXPERIMENT.figures,
     reads=(*(f"imp.{field}" for field in READS), "transfer"),
 )

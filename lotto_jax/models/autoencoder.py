@@ -1,5 +1,6 @@
 """Autoencoders (Table 1, first rows)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -9,12 +10,18 @@ from jaxtyping import Array, Float
 
 from lotto_jax.models import blocks, layers
 
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "none": lambda x: x}
+OUTPUTS: dict[str, Callable[[Array], Array]] = {"none": lambda x: x, "sigmoid": nn.sigmoid}
+INITIALIZATIONS = ("pytorch", "flax")
 
-def _dense(inputs: int, features: int, dtype: Any) -> nn.Dense:
+
+def _dense(inputs: int, features: int, dtype: Any, initialization: str) -> nn.Dense:
     """A dense layer that starts as PyTorch's does, kernel and bias uniform in +-1/sqrt(inputs): the paper's framework.
 
-    Flax's default would start it with sqrt(3) times larger weights and no bias, from where it learns more slowly.
+    Flax's default starts it with sqrt(3) times larger weights (normal, and cut off) and no bias.
     """
+    if initialization == "flax":
+        return nn.Dense(features, dtype=dtype, name="dense")
 
     def bias(key: Array, shape: tuple[int, ...], param_dtype: Any) -> Array:
         return jax.random.uniform(key, shape, param_dtype, -(inputs**-0.5), inputs**-0.5)
@@ -26,30 +33,42 @@ def _dense(inputs: int, features: int, dtype: Any) -> nn.Dense:
 class _LinearEncoder(nn.Module):
     latent: int
     dtype: Any
+    activation: str
+    initialization: str
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch features"]) -> Float[Array, "batch latent"]:
-        return nn.relu(_dense(x.shape[1], self.latent, self.dtype)(x))
+        return ACTIVATIONS[self.activation](_dense(x.shape[1], self.latent, self.dtype, self.initialization)(x))
 
 
 class _LinearDecoder(nn.Module):
     features: int
     dtype: Any
+    output: str
+    initialization: str
 
     @nn.compact
     def __call__(self, z: Float[Array, "batch latent"]) -> Float[Array, "batch features"]:
-        return _dense(z.shape[1], self.features, self.dtype)(z)
+        return OUTPUTS[self.output](_dense(z.shape[1], self.features, self.dtype, self.initialization)(z))
 
 
 class LinearAutoencoder(nn.Module):
     """The paper's linear autoencoder: 784-128-784 with a ReLU between (0.2 M params at 28x28).
 
+    The paper does not state activations and initialization; docs/ablation.md compares them.
+
     Attributes:
       latent: width of the bottleneck.
+      activation: of the bottleneck: "relu" or "none".
+      output: "none", or "sigmoid" (not for the loss "bce", which takes logits).
+      initialization: of both layers: "pytorch" or "flax".
       dtype: of the computation; params are float32.
     """
 
     latent: int = 128
+    activation: str = "relu"
+    output: str = "none"
+    initialization: str = "pytorch"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -57,9 +76,13 @@ class LinearAutoencoder(nn.Module):
         self, image: Float[Array, "batch height width channels"], train: bool
     ) -> Float[Array, "batch height width channels"]:
         """Reconstructions in the scale of `image` ([0, 1]), unclipped, float32; `train` changes nothing here."""
+        choices = {"activation": tuple(ACTIVATIONS), "output": tuple(OUTPUTS), "initialization": INITIALIZATIONS}
+        for field, taken in choices.items():
+            if getattr(self, field) not in taken:
+                raise ValueError(f"config.model.{field} is {getattr(self, field)!r}; it takes {' or '.join(taken)}.")
         x = jnp.reshape(image, (image.shape[0], -1))
-        z = _LinearEncoder(self.latent, self.dtype, name="encoder")(x)
-        output = _LinearDecoder(x.shape[1], self.dtype, name="decoder")(z)
+        z = _LinearEncoder(self.latent, self.dtype, self.activation, self.initialization, name="encoder")(x)
+        output = _LinearDecoder(x.shape[1], self.dtype, self.output, self.initialization, name="decoder")(z)
         return jnp.reshape(output, image.shape).astype(jnp.float32)
 
 

@@ -37,9 +37,11 @@ def make(
       loss: "mse", or "bce", which takes the model's output as logits of the reconstruction.
 
     Raises:
-      ValueError: for an unknown `loss`.
+      ValueError: for an unknown `loss`, or a sigmoid before the logits that "bce" takes.
     """
     check_loss(loss)
+    if loss == "bce" and getattr(model, "output", "") == "sigmoid":
+        raise ValueError("config.objective.loss is 'bce', which takes logits; set config.model.output to 'none'.")
 
     def initialize(key: Key[Array, ""]) -> tuple[PyTree, Key[Array, ""]]:
         return model.init(key, jnp.zeros((1, *image_shape)), train=False), key

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Key
 
 from lotto_jax.data import streaming
 from lotto_jax.data.sources import Dataset, Split
@@ -74,9 +75,9 @@ class Feed:
         chunk = shapes(train, (steps, divided.places, self.batch_size), shards.sharding(placement.mesh))
         return loop.Streamed(chunk, first, place), held_out
 
-    def first_batches(self, states: TrainState, count: int, placement: Placement) -> Batch:
-        """The first `count` batches of every ticket, leaves [tickets, count, batch, ...]."""
-        numbers = self._numbers(hosts.gathered(states.key), count)(0)
+    def first_batches(self, keys: Key[Array, "tickets"], count: int, placement: Placement) -> Batch:
+        """The first `count` batches of tickets with these keys, leaves [tickets, count, batch, ...]."""
+        numbers = self._numbers(hosts.gathered(keys), count)(0)
         chosen = np.swapaxes(numbers, 0, 1)
         split = self.dataset.train
         return placement.place(Batch(jnp.asarray(split.image[chosen]), jnp.asarray(split.label[chosen])))

@@ -21,6 +21,7 @@ class Stream(enum.IntEnum):
     SAMPLES = 5  # batch: of the samples and reconstructions that metrics look at
     SCORES = 6  # none: noise in the losses that masks at initialization are scored by
     PICTURES = 7  # none: latent vectors of the image grids
+    SIBLINGS = 8  # number of the copy: the key of a ticket that sees other batches and noise
 
 
 def key(ticket: Key[Array, ""], stream: Stream, *indices: int | Int[Array, ""]) -> Key[Array, ""]:

@@ -105,6 +105,14 @@ def test_a_network_of_ones_own_may_have_fields_of_any_kind():
             "config.objective.name is 'diffusion', but linear_autoencoder is",
         ),
         ({"objective": {"name": "reconstruction", "beta": 2.0}}, "it takes loss"),
+        (
+            {"model": {"name": "linear_autoencoder", "output": "tanh"}},
+            "model.output is 'tanh'; it takes none or sigmoid",
+        ),
+        (
+            {"model": {"name": "linear_autoencoder", "output": "sigmoid"}, "objective": {"loss": "bce"}},
+            "loss is 'bce', which takes logits; set config.model.output to 'none'",
+        ),
         ({"model": {"name": f"{OWN}:scale"}, "precision": "bfloat16"}, "has no parameter dtype for it; add one"),
         ({"model": {"name": f"{OWN}:scale"}, "objective": {"bta": 1}}, "config.objective.bta is not a field of"),
         ({"model": {"name": f"{OWN}:tenth_of_the_encoder"}}, "config.model.params is missing"),

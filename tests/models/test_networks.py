@@ -143,3 +143,30 @@ def test_the_linear_autoencoder_starts_as_pytorchs_layers_do():
             assert float(jnp.abs(leaf).max()) <= bound
             # Uniform in +-bound: standard deviation bound / sqrt(3), measured on 128 values or more.
             np.testing.assert_allclose(float(leaf.std()), bound / 3**0.5, rtol=0.2)
+
+
+def test_choices_of_the_linear_autoencoder_are_what_they_say():
+    x = np.random.default_rng(0).random((3, 4, 4, 1)).astype(np.float32)
+    flat = x.reshape(3, 16).astype(np.float64)
+    for activation, output in (("relu", "none"), ("none", "sigmoid")):
+        model = autoencoder.LinearAutoencoder(5, activation=activation, output=output)
+        params = model.init(jax.random.key(0), x, train=False)
+        first, second = (
+            jax.tree.map(lambda p: np.asarray(p, np.float64), params["params"][part]["dense"])
+            for part in ("encoder", "decoder")
+        )
+        z = flat @ first["kernel"] + first["bias"]
+        z = (np.maximum(z, 0) if activation == "relu" else z) @ second["kernel"] + second["bias"]
+        expected = 1 / (1 + np.exp(-z)) if output == "sigmoid" else z
+        with jax.numpy_rank_promotion("allow"):
+            found = model.apply(params, x, train=False)
+        np.testing.assert_allclose(found.reshape(3, 16), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_linear_autoencoder_starts_as_flax_layers_do_if_it_is_asked_to():
+    x = jnp.zeros((1, 28, 28, 1))
+    params = autoencoder.LinearAutoencoder(128, initialization="flax").init(jax.random.key(0), x, train=False)["params"]
+    for component, inputs in (("encoder", 784), ("decoder", 128)):
+        layer = params[component]["dense"]
+        assert not np.any(layer["bias"])
+        np.testing.assert_allclose(float(layer["kernel"].std()), inputs**-0.5, rtol=0.02)

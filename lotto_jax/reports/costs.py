@@ -1,0 +1,66 @@
+"""What a run cost so far: seconds of its phases, from the final states that it keeps."""
+
+from typing import NamedTuple
+
+from lotto_jax.reports import sections, tables
+from lotto_jax.reports.source import Section, Source
+from lotto_jax.reports.tables import Table
+from lotto_jax.runs import kept
+from lotto_jax.runs.tickets import Ticket
+
+FROM_THE_SNAPSHOT = ("winning", "random_pruned", "one_shot")  # arms with the steps up to the rewind step behind them
+SAID = """Seconds of training steps on the devices of one ticket, without evaluation, pruning, saving and compilation.
+"""
+
+
+class Phase(NamedTuple):
+    """What tickets that trained together took: ticket-steps, device-seconds of one, and seconds of compilation."""
+
+    title: str
+    tickets: int
+    steps: int
+    step_seconds: float
+    compilation_seconds: float
+
+
+def phases(source: Source) -> list[Phase]:
+    """The phases of a run that are kept; none where there are none."""
+    rewind, made = source.config["imp"]["rewind_step"], []
+    if source.path not in kept.begun([source.path]):
+        return made
+    with kept.opened(source.path) as store:
+        metas = [store.meta(number) for number in store.steps()]
+    for meta in metas:
+        own = [Ticket(**fields) for fields in meta["tickets"]]
+        steps = sum(meta["steps"] - rewind * (ticket.arm in FROM_THE_SNAPSHOT) for ticket in own)
+        arms = ", ".join(dict.fromkeys(ticket.arm for ticket in own))
+        levels = dict.fromkeys(ticket.level for ticket in own)
+        title = arms + (f", round {max(levels)}" if max(levels) else "")
+        made.append(Phase(title, len(own), steps, meta["step_seconds"], meta["compilation_seconds"]))
+    return made
+
+
+def section(source: Source) -> list[Section]:
+    """A table of phases and their sum."""
+    found = phases(source)
+    if not found:
+        return []
+    rows = [
+        [p.title, str(p.tickets), f"{p.steps:,}", f"{1e3 * p.step_seconds:.3g}", _time(p.steps * p.step_seconds)]
+        for p in found
+    ]
+    total = sum(p.steps * p.step_seconds for p in found)
+    rows.append(["all", str(sum(p.tickets for p in found)), f"{sum(p.steps for p in found):,}", "", _time(total)])
+    header = ["phase", "tickets", "ticket-steps", "ms a step", "device time"]
+    table = Table(header, rows, "costs", "What the run cost", text=(0,))
+    compiled = sum(p.compilation_seconds for p in found)
+    said = f"{SAID.strip()} Compilation took {_time(compiled)} besides." if compiled else SAID.strip()
+    files = tables.write(table, source.tables)
+    return [Section([], [tables.as_html(table), sections.paragraph(said)], files, "Costs")]
+
+
+def _time(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"

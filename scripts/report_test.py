@@ -79,7 +79,7 @@ def _chart(page: Any, chart: Any) -> list[str]:
     found = []
     chart.scroll_into_view_if_needed()
     chart.locator(".u-over").hover()
-    if not page.locator(".chart .u-legend .u-value").first.inner_text().strip(" -–"):
+    if not page.locator(".chart .u-legend .u-value").first.inner_text().strip(" -\u2013"):
         found.append("the legend tells no value under the pointer")
     plot = chart.locator(".plot")
     seen = lambda: plot.get_attribute("data-seen")  # noqa: E731

@@ -45,7 +45,9 @@ def of(source: Source) -> Answer:
     if not arms:
         return Answer("No tickets: the dense network alone", _values(source, ["dense"]))
     named = ", ".join(map(words, arms))
-    return Answer(f"No search for winning tickets: {named} against the dense network", _values(source, ["dense", *arms]))
+    return Answer(
+        f"No search for winning tickets: {named} against the dense network", _values(source, ["dense", *arms])
+    )
 
 
 def _of_search(source: Source, metric: str) -> Answer:
@@ -63,7 +65,7 @@ def _of_search(source: Source, metric: str) -> Answer:
         found = "Undecided" if few else "No winning ticket"
         why = f" {seeds} seeds are too few to tell winning from random tickets." if few else ""
         tolerated = f"within {win.tolerance:.3g} of the dense network's {win.dense.mean:.4g}"
-        sentence = f"By {words(metric)} ({better}) at no sparsity is the winning ticket {tolerated} and the random ticket "
+        sentence = f"By {words(metric)} ({better}) at no sparsity is the winning ticket {tolerated} and the random one "
         state = "open" if few else "none"
         return head._replace(headline=found + whole, sentences=[f"{sentence}significantly worse.{why}"], state=state)
     last = max(p.sparsity for p in points if (p.arm, p.pruned) == ("winning", pruned))
@@ -72,8 +74,8 @@ def _of_search(source: Source, metric: str) -> Answer:
     sentences = [
         f"By {words(metric)} ({better}), mean ± standard deviation over {seeds} seeds: winning {cell(at['winning'])}, "
         f"dense {cell(win.dense)}, random {cell(at['random'])}.",
-        f"The winning ticket may be worse than the dense network by {win.tolerance:.3g}; the random ticket is worse than "
-        f"the winning one with p = {win.p_value:.2g} (one-sided Welch test).",
+        f"The winning ticket may be worse than the dense network by {win.tolerance:.3g}; the random ticket is worse "
+        f"than the winning one with p = {win.p_value:.2g} (one-sided Welch test).",
         _strictly(strict, win),
     ]
     headline = f"A winning ticket at {win.sparsity:.1%} sparsity{whole}{most}"

@@ -1,7 +1,7 @@
 """Plots on the page that zoom and tell values under the pointer: what `templates/page.js` draws with uPlot.
 
-uPlot is embedded whole (51 KB, MIT licence, in `uplot/`): Plotly would make every page 4 MB and Bokeh 1 MB. A page shows
-the picture of a figure where JavaScript is off.
+uPlot is embedded whole (51 KB, MIT licence, in `uplot/`): Plotly would make every page 4 MB and Bokeh 1 MB. A page
+shows the picture of a figure where JavaScript is off.
 """
 
 import base64
@@ -42,7 +42,7 @@ def _script(spec: Spec) -> Markup:
     """JSON that may stand in a script element."""
     text = json.dumps(_finite(spec), ensure_ascii=True, separators=(",", ":"))
     escaped = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return Markup(escaped)  # noqa: S704  (no end of the element, no entity)
+    return Markup(escaped)
 
 
 def _finite(value: Any) -> Any:

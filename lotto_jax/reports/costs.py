@@ -25,7 +25,7 @@ class Phase(NamedTuple):
 
 def phases(source: Source) -> list[Phase]:
     """The phases of a run that are kept; none where there are none."""
-    rewind, made = source.config["imp"]["rewind_step"], []
+    rewind, made = source.config["imp"]["rewind_step"], list[Phase]()
     if source.path not in kept.begun([source.path]):
         return made
     with kept.opened(source.path) as store:

@@ -14,15 +14,20 @@ from matplotlib.ticker import PercentFormatter
 
 from lotto_jax.reports.curves import Curves
 from lotto_jax.reports.panels import Line, Panel, compared, words
-from lotto_jax.reports.summary import Point
 from lotto_jax.reports.table2 import Row
 
 COLORS = {"winning": "tab:green", "random": "tab:red", "random_pruned": "tab:gray", "one_shot": "tab:orange"}
-COLORS |= {"snip": "tab:blue", "grasp": "tab:brown", "transfer": "tab:cyan", "first": "tab:blue", "second": "tab:purple"}
+COLORS |= {
+    "snip": "tab:blue",
+    "grasp": "tab:brown",
+    "transfer": "tab:cyan",
+    "first": "tab:blue",
+    "second": "tab:purple",
+}
 COLORS |= {"rewound_to_0": "tab:olive"}
 MARKERS = {"winning": "o", "random": "x", "random_pruned": "^", "one_shot": "s", "snip": "v", "grasp": "d"}
 MARKERS |= {"transfer": "P", "first": "<", "second": ">", "rewound_to_0": "D"}
-FONTS = {"pdf.fonttype": 42, "ps.fonttype": 42}  # TrueType, which publishers take; the default is Type 3
+FONTS: Any = {"pdf.fonttype": 42, "ps.fonttype": 42}  # TrueType, which publishers take; the default is Type 3
 MARKED = "#c62828"  # the row of the winning ticket in a grid, red as in the paper
 
 
@@ -257,7 +262,7 @@ def image_grid(pictures: dict[str, np.ndarray], path: Path, winning: float | Non
         if "/" in name:
             arm, sparsity = name.split("/")
             by_arm[arm][float(sparsity)] = images
-    arms = compared(by_arm)
+    arms = compared(list(by_arm))
     sparsities = sorted({s for arm in arms for s in by_arm[arm] if arm != "dense"})
     dense = by_arm["dense"]
     rows = [("original", [pictures["original"]] * len(arms))] if "original" in pictures else []

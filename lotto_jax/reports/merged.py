@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from lotto_jax.reports import answer, charts, convergence, curves, figures, markup, page, panels, paper, sections
+from lotto_jax.reports import charts, convergence, curves, figures, markup, page, panels, paper, sections, tables
 from lotto_jax.reports import table1 as networks
 from lotto_jax.reports import table2 as methods
-from lotto_jax.reports import tables
+from lotto_jax.reports.answer import Answer
 from lotto_jax.reports.page import Reported
 from lotto_jax.reports.panels import Line, Panel
 from lotto_jax.reports.paper import Figure, Item
@@ -21,6 +21,7 @@ from lotto_jax.runs import curves as logs
 from lotto_jax.runs.files import write_atomically
 
 TITLE = "Winning Lottery Tickets in Deep Generative Models, measured"
+NOT_GIVEN = "no run of it was given"
 COMMAND = "python scripts/reproduce.py --scale=cpu --only="  # what fills a gap
 
 
@@ -50,29 +51,31 @@ def write(runs: Sequence[Reported], out: Path, pdf: bool = False) -> str:
     for run in runs:
         by_name.setdefault(paper.identify(run.source.config) or "", []).append(run)
     first, files = _table1(runs, out)
-    lead = [_answer(runs), first, _table2(by_name.get(paper.TABLE2_CONFIG, []), out)]
+    head = _answer(runs)
+    lead = [first, _table2(by_name.get(paper.TABLE2_CONFIG, []), out)]
     for figure in paper.FIGURES:
         lead.append(_figure(figure, by_name, out, pdf))
     page_file = out / page.REPORT
-    write_atomically(page_file, page.html(TITLE, lead, runs))
-    text = [line for section in lead for line in section.text]
+    write_atomically(page_file, page.html(TITLE, head, lead, runs))
+    text = [TITLE, "", f"{head.headline}.", *head.sentences, *(line for section in lead for line in section.text)]
     written = [page_file, *files, *(out / name for name in ("figures", "tables", *(["paper"] if pdf else [])))]
     return "\n".join([*text, "", "Written:", *(f"  {file}" for file in written)])
 
 
-def _answer(runs: Sequence[Reported]) -> Section:
+def _answer(runs: Sequence[Reported]) -> Answer:
     """How many networks have winning tickets, and what the paper says of them."""
     rows = networks.rows([run.source for run in runs])
     verdicts = [networks.cells(row, source)[3] for row, source in rows if row]
     known = {row.config for row, source in rows if row and source}
-    won = {r.config for r, s in rows if r and s and (m := networks.by_answer(s)) and m.win and m.win.sparsity is not None}
-    head = f"Winning tickets in {len(won)} of {len(known)} networks that were measured, of {len(paper.TABLE1)} in the paper"
+    won = {
+        r.config for r, s in rows if r and s and (m := networks.by_answer(s)) and m.win and m.win.sparsity is not None
+    }
+    head = f"Winning tickets in {len(won)} of {len(known)} networks that were measured, of {len(paper.TABLE1)} in the "
+    head += "paper"
     counts = Counter(verdicts)
     said = "; ".join(f"{verdict}: {number}" for verdict, number in counts.most_common())
     sentences = [f"Rows of Table 1 by verdict: {said}.", _scales(runs)]
-    found = answer.Answer(head, [s for s in sentences if s], state="good" if won else "open")
-    body = markup.render("answer.html", found=found)
-    return Section([TITLE, "", f"{head}.", *found.sentences], [body])
+    return Answer(head, [s for s in sentences if s], state="good" if won else "open")
 
 
 def _scales(runs: Sequence[Reported]) -> str:
@@ -81,7 +84,10 @@ def _scales(runs: Sequence[Reported]) -> str:
     small = [c for c in own if c["dataset"]["train_examples"] or len(c["seeds"]) < 5]
     if not small:
         return ""
-    return f"{len(small)} of {len(own)} runs have fewer images or seeds than the paper: they show whether winning tickets beat random ones, not how good a network is."
+    said = (
+        f"{len(small)} of {len(own)} runs have fewer images or seeds than the paper: they show whether winning tickets "
+    )
+    return said + "beat random ones, not how good a network is."
 
 
 def _table1(runs: Sequence[Reported], out: Path) -> tuple[Section, list[Path]]:
@@ -91,23 +97,40 @@ def _table1(runs: Sequence[Reported], out: Path) -> tuple[Section, list[Path]]:
     files = tables.write(table, out / "tables")
     short = [[line[i] for i in (0, 1, 2, 3, 5, 7)] for line in table.rows]
     text = ["", "Table 1", *tables.as_text(Table([table.header[i] for i in (0, 1, 2, 3, 5, 7)], short))]
-    said = [
-        "A measured number leads to its run, with configuration and command. Verdict: agrees where the measured winning "
-        "sparsity is the paper's to within one round of pruning, or beyond it; undecided where two seeds cannot tell "
-        "winning from random tickets. The paper judges VAEs and GANs by FID; fd is the Frechet distance in another "
-        "network's features. The dense loss is the training loss: where it still falls, training was too short to say how "
-        "good the dense network is."
-    ]
+    said = (
+        "A measured number leads to its run, with configuration and command.",
+        "Verdict: agrees where the measured winning sparsity is the paper's to within one round of pruning, or beyond "
+        "it; undecided where two seeds cannot tell winning from random tickets. The paper judges VAEs and GANs by FID; "
+        "fd is the Frechet distance in another network's features.",
+        "The dense loss is the training loss: where it still falls, training was too short to say how good the dense "
+        "network is.",
+    )
     return Section(text, [tables.as_html(table), *map(sections.paragraph, said)], files, "Table 1"), files
 
 
 def _table2(runs: Sequence[Reported], out: Path) -> Section:
     """The paper's numbers, and the measured ones by method and compression."""
-    header = ["method", "paper: FID", "weights", "FLOPs", "seconds", "measured at", "quality", "weights", "FLOPs", "seconds"]
-    lines, links = [], {}
+    header = [
+        "method",
+        "paper: FID",
+        "weights",
+        "FLOPs",
+        "seconds",
+        "measured at",
+        "quality",
+        "weights",
+        "FLOPs",
+        "seconds",
+    ]
+    lines: list[list[str]] = []
+    links: dict[tuple[int, int], str] = {}
     run = runs[0] if runs else None
     found = methods.rows(run.source.results) if run else []
-    metric = methods.judged_by(run.source.results, {r.metric: run.source.better(r.metric) for r in run.source.results}) if run else ""
+    metric = (
+        methods.judged_by(run.source.results, {r.metric: run.source.better(r.metric) for r in run.source.results})
+        if run
+        else ""
+    )
     for method in paper.TABLE2:
         told = [method.name, f"{method.fid}", f"{method.weights:,}", f"{method.flops:.3g}", f"{method.seconds:,.0f}"]
         own = [row for row in found if row.method == method.name]
@@ -119,10 +142,14 @@ def _table2(runs: Sequence[Reported], out: Path) -> Section:
             lines.append([*told, at, quality, *costs])
         if not own:
             lines.append([*told, networks.MISSING, "", "", "", ""])
-    caption = "Table 2: ways to a smaller DCGAN on CIFAR-10" + (f", quality by {panels.words(metric)}" if metric else "")
+    caption = "Table 2: ways to a smaller DCGAN on CIFAR-10" + (
+        f", quality by {panels.words(metric)}" if metric else ""
+    )
     table = Table(header, lines, "table2", caption, {}, links, (0,))
     files = tables.write(table, out / "tables")
-    body = [tables.as_html(table)] + ([] if run else [_missing(paper.TABLE2_CONFIG, "table2", "no run of it was given")])
+    body = [tables.as_html(table)] + (
+        [] if run else [_missing("table2", [("all methods", paper.TABLE2_CONFIG, NOT_GIVEN)])]
+    )
     return Section(["", "Table 2", *tables.as_text(table)], body, files, "Table 2")
 
 
@@ -143,21 +170,23 @@ def _figure(figure: Figure, by_name: dict[str, list[Reported]], out: Path, pdf: 
     sources = {part.run.name: part.run for part in drawn if part.run and not part.missing}
     if sources:
         body.append(markup.render("runs.html", runs=list(sources.values())))
-    body += [_missing(part.item.config, figure.name, part.missing, part.item.title) for part in drawn if part.missing]
+    if gaps:
+        body.append(_missing(figure.name, [(p.item.title, p.item.config, p.missing) for p in drawn if p.missing]))
     there = len(drawn) - len(gaps)
     text = [f"Figure {figure.number}: {there} of {len(drawn)} panels"]
     if figure is paper.FIGURES[0]:
         text.insert(0, "")
-    return Section(text, body, files, f"Figure {figure.number}")
+    return Section(text, body, files, f"Figure {figure.number}: {figure.title}")
 
 
-def _missing(config: str, only: str, why: str, title: str = "") -> Markup:
-    return markup.render("missing.html", config=config, command=COMMAND + only, why=why, title=title)
+def _missing(only: str, gaps: Sequence[tuple[str, str, str]]) -> Markup:
+    """What is missing: title, configuration, and why; and the command that makes it."""
+    return markup.render("missing.html", command=COMMAND + only, gaps=gaps)
 
 
 def _item(item: Item, by_name: dict[str, list[Reported]], path: Path, pdf: bool) -> Drawn:
     """A panel by the first of its runs that has what it shows."""
-    part = Drawn(item, missing="no run of it was given")
+    part = Drawn(item, missing=NOT_GIVEN)
     for run in by_name.get(item.config, []):
         part = DRAW[item.kind](item, run, by_name, path, pdf)
         if not part.missing:
@@ -172,7 +201,9 @@ def _sparsity(item: Item, run: Reported, by_name: dict[str, list[Reported]], pat
     points = run.source.points(metric)
     lacking = [arm for arm in item.arms if not any(p.arm == arm for p in points)]
     if lacking:
-        return Drawn(item, run, missing=f"the run {run.name} has no {' and no '.join(map(panels.words, lacking))} tickets")
+        return Drawn(
+            item, run, missing=f"the run {run.name} has no {' and no '.join(map(panels.words, lacking))} tickets"
+        )
     found = [run.source.winning(metric, pruned) for pruned in panels.choices(points)]
     wins = [win for win in found if win]
     return Drawn(item, run, [panels.of_components(points, metric, wins, item.title, item.arms)])
@@ -188,7 +219,10 @@ def _rewinding(item: Item, run: Reported, by_name: dict[str, list[Reported]], pa
     panel = panels.of_components(run.source.points(metric), metric, [], item.title, ("winning",))
     step = run.source.config["imp"]["rewind_step"]
     zero = panels.of_components(other.source.points(metric), metric, [], item.title, ("winning",)).lines[0]
-    lines = [panel.lines[0]._replace(label=f"rewound to step {step}"), Line("rewound to step 0", "rewound_to_0", zero.points)]
+    lines = [
+        panel.lines[0]._replace(label=f"rewound to step {step}"),
+        Line("rewound to step 0", "rewound_to_0", zero.points),
+    ]
     return Drawn(item, run, [panel._replace(lines=lines)])
 
 

@@ -80,7 +80,7 @@ def write(path: Path, figures: Figures, unfinished: str, parts: list[Path], pape
       ValueError: if the directory holds no results yet.
     """
     run = reported(path.name or "run", source_of(path, unfinished, paper=paper), figures)
-    write_atomically(path / REPORT, html(run.source.title, [], [run]))
+    write_atomically(path / REPORT, html(run.source.title, run.answer, [], [run]))
     files = [file for section in run.sections for file in section.files if file.suffix in (".png", ".pdf", ".md")]
     shown = [file for file in files if file.parent.name != "tables"]
     text = [run.source.title, "", f"{run.answer.headline}.", *run.answer.sentences]
@@ -89,19 +89,21 @@ def write(path: Path, figures: Figures, unfinished: str, parts: list[Path], pape
     return "\n".join([*text, *(f"  {file}" for file in (path / REPORT, *shown, *parts))])
 
 
-def html(title: str, lead: Sequence[Section], runs: Sequence[Reported]) -> str:
+def html(title: str, head: Answer, lead: Sequence[Section], runs: Sequence[Reported]) -> str:
     """The page.
 
     Args:
       title: of the page.
+      head: what it says first.
       lead: sections above the runs, as those of the paper; empty for the page of one run.
-      runs: with one run, and no lead, its answer is the head of the page.
+      runs: what it is made from.
     """
     arms = list(dict.fromkeys(r.arm for run in runs for r in run.source.results))
     metrics = list(dict.fromkeys(m for run in runs for m in summary.metrics(run.source.results)))
     return markup.render(
         "page.html",
         title=title,
+        head=head,
         lead=lead,
         runs=[(run, _setup(run.source)) for run in runs],
         alone=len(runs) == 1 and not lead,

@@ -116,11 +116,11 @@ def of_metric(points: Sequence[Point], metric: str, wins: Sequence[Winning]) -> 
 def of_components(
     points: Sequence[Point], metric: str, wins: Sequence[Winning], title: str, arms: Sequence[str] = SHOWN_BY_DEFAULT
 ) -> Panel:
-    """Both components pruned, these arms, and the winning tickets of every component by itself, as Figures 4 to 6."""
+    """Both components pruned, and beside winning and random tickets those of single components, as Figures 4 to 6."""
     there = choices(points)
     main = "both" if "both" in there else there[0]
     lines = [Line(words(a), a, _line(points, a, main)) for a in arms]
-    singles = [c for c in there if c != main]
+    singles = [c for c in there if c != main] if tuple(arms) == SHOWN_BY_DEFAULT else []
     for style, c in zip(("first", "second"), singles, strict=False):
         lines.append(Line(f"{c} only", style, _line(points, "winning", c)))
     lines = [line for line in lines if line.points]

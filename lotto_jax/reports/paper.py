@@ -1,7 +1,7 @@
 """The paper as data: its tables, its figures, and which configuration makes which number.
 
-Kalibhat, Balaji and Feizi, "Winning Lottery Tickets in Deep Generative Models", AAAI 2021. This one list drives the merged
-report, `configs/README.md`, `docs/figures.md` and `scripts/reproduce.py`.
+Kalibhat, Balaji and Feizi, "Winning Lottery Tickets in Deep Generative Models", AAAI 2021. This one list drives the
+merged report, `configs/README.md`, `docs/figures.md` and `scripts/reproduce.py`.
 """
 
 from collections.abc import Mapping
@@ -128,13 +128,14 @@ def _items(stems: tuple[str, ...], datasets: tuple[str, ...], **fields: Any) -> 
     return tuple(Item(f"{s}_{d}", f"{_NAMES[s]} on {_DATASETS[d]}", **fields) for s, d in pairs)
 
 
-_AES, _VAES, _GANS = ("linear_ae", "conv_ae"), ("vae", "beta_vae", "resnet_vae"), tuple("dcgan resnet_dcgan sngan wgan".split())
+_AES, _VAES = ("linear_ae", "conv_ae"), ("vae", "beta_vae", "resnet_vae")
+_GANS = ("dcgan", "resnet_dcgan", "sngan", "wgan")
 _ALL, _TWO = ("mnist", "cifar10", "celeba"), ("cifar10", "celeba")
 FIGURES = (
     Figure(
         "1",
         "Winning against random tickets of DCGAN on CelebA",
-        "Winning tickets clearly outperform random tickets at high sparsity, and their samples are better at all.",
+        "Winning tickets clearly outperform random tickets at high sparsity; their samples are better at all of them.",
         (*_items(("dcgan",), ("celeba",)), Item("dcgan_celeba", "samples of DCGAN on CelebA", "pictures")),
     ),
     Figure(
@@ -146,8 +147,8 @@ FIGURES = (
     Figure(
         "3",
         "Pruning strategy",
-        "On CIFAR-10 iterative pruning and rewinding to iteration 10 give better tickets of DCGAN at high sparsity than "
-        "one-shot pruning and rewinding to initialization.",
+        "On CIFAR-10 iterative pruning and rewinding to iteration 10 give better tickets of DCGAN at high sparsity "
+        "than one-shot pruning and rewinding to initialization.",
         (
             Item("dcgan_cifar10", "one-shot pruning, DCGAN on CIFAR-10", arms=("winning", "one_shot")),
             Item("dcgan_cifar10", "rewinding, DCGAN on CIFAR-10", "rewinding", arms=("winning",)),
@@ -158,28 +159,28 @@ FIGURES = (
     Figure(
         "4",
         "Autoencoders by reconstruction loss",
-        "Winning tickets preserve the loss up to 89 % on MNIST, 96 % on CIFAR-10 and 99 % on CelebA, better than random "
-        "tickets and than tickets with one component pruned.",
+        "Winning tickets preserve the loss up to 89 % on MNIST, 96 % on CIFAR-10 and 99 % on CelebA, better than "
+        "random tickets and than tickets with one component pruned.",
         _items(_AES, _ALL, metrics=LOSS),
     ),
     Figure(
         "5",
         "VAEs by FID",
-        "79 % preserves FID of the VAE, 87 % of the beta-VAE, 93 % of the ResNet-VAE. Pruning the encoder alone changes FID "
-        "little, pruning the decoder alone is worse.",
+        "79 % preserves FID of the VAE, 87 % of the beta-VAE, 93 % of the ResNet-VAE. Pruning the encoder alone "
+        "changes FID little, pruning the decoder alone is worse.",
         _items(_VAES, _TWO),
     ),
     Figure(
         "6",
         "GANs on CIFAR-10 by FID",
-        "Winning tickets at 83 % of DCGAN, 89 % of SNGAN, 79 % of ResNet-DCGAN and 73.7 % of WGAN. Pruning both components "
-        "is better than pruning one.",
+        "Winning tickets at 83 % of DCGAN, 89 % of SNGAN, 79 % of ResNet-DCGAN and 73.7 % of WGAN. Pruning both "
+        "components is better than pruning one.",
         _items(_GANS, ("cifar10",)),
     ),
     Figure(
         "7",
         "Early-bird tickets",
-        "Early birds need 88 % fewer FLOPs and 47 % less time (53.5 % in mixed precision) at an FID that hardly changes.",
+        "Early birds need 88 % fewer FLOPs and 47 % less time (53.5 % in mixed precision) at hardly another FID.",
         (Item("table2_dcgan_cifar10", "DCGAN on CIFAR-10", "methods"),),
     ),
     Figure(

@@ -1,5 +1,6 @@
 """The pieces of a report: functions from a run directory to sections, of which every experiment names its own."""
 
+import functools
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +63,7 @@ def _metric(source: Source, metric: str) -> Section:
     elif choices:
         shown = panels.of_metric(points, metric, wins)
         name = f"{metric}_against_sparsity"
-        files = source.draw(name, lambda path: draw.against_sparsity(shown, source.title, path))
+        files = source.draw(name, functools.partial(draw.against_sparsity, shown, source.title))
         caption = f"{panels.words(metric)} against sparsity; bars, and the band of the dense network: one standard "
         caption += "deviation over seeds"
         body.append(charts.html([charts.against_sparsity(panel) for panel in shown], caption, files))
@@ -94,12 +95,12 @@ def curves(source: Source) -> list[Section]:
     log, made = logs.read(source.path), []
     for name in training.names(log):
         groups = training.by_arm(log, name)
-        files = source.draw(f"{name}_curves", lambda path, g=groups, n=name: draw.training_curves(g, n, path))
+        files = source.draw(f"{name}_curves", functools.partial(draw.training_curves, groups, name))
         caption = f"training {panels.words(name)}, mean over seeds, by sparsity"
         body = [charts.html([charts.training(group, name) for group in groups], caption, files)]
         if source.measured(name).get("better", "lower") == "lower" and (slope := training.end_slope(log, name)):
             body.insert(0, paragraph(at_the_end(slope)))
-        made.append(Section([], body, files, f"Training: {panels.words(name)}"))
+        made.append(Section([], body, files, f"{panels.words(name)} while training"))
     return made
 
 
@@ -115,7 +116,7 @@ def mask_distances(source: Source) -> list[Section]:
     if history is None:
         return []
     early_bird = source.config["early_bird"]
-    files = source.draw("mask_distances", lambda path: draw.mask_distances(history, early_bird, path), always=True)
+    files = source.draw("mask_distances", functools.partial(draw.mask_distances, history, early_bird), always=True)
     return [Section([], [embedded(files)], files, "Channel masks during the search")]
 
 
@@ -125,7 +126,7 @@ def pictures(source: Source) -> list[Section]:
     for kind, chosen in found.items():
         win = answer.of(source).win
         at = None if win is None else win.sparsity
-        files = source.draw(kind, lambda path, c=chosen, s=at: draw.image_grid(c, path, s), always=True)
+        files = source.draw(kind, functools.partial(draw.image_grid, chosen, winning=at), always=True)
         caption = f"{kind} by sparsity"
         caption += ", red: the sparsest row up to the winning sparsity" if at is not None else ""
         made.append(Section([], [embedded(files, caption)], files, kind.capitalize()))
@@ -152,7 +153,7 @@ def table2(source: Source) -> list[Section]:
     files = [markdown, comma, *tables.write(table._replace(name="table2_shown"), source.tables)]
     shown = methods.judged_by(source.results, {m: source.better(m) for m in summary.metrics(source.results)})
     rows = methods.rows(source.results)
-    drawn = source.draw("costs", lambda path: draw.costs(rows, shown, path))
+    drawn = source.draw("costs", functools.partial(draw.costs, rows, shown))
     text = [*tables.as_text(table), "", *textwrap.wrap(TABLE2, 120)]
     body = [tables.as_html(table), paragraph(TABLE2), charts.html(costs(rows, shown), "What tickets cost", drawn)]
     for metric in summary.metrics(source.results):

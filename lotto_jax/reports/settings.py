@@ -35,14 +35,17 @@ def _shown(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, str) else value or '""'
 
 
-def scale(config: dict[str, Any]) -> str:
-    """Size of a search in words: width, images, epochs, rounds and rewind step."""
+def scale(source: Source) -> str:
+    """Size of a search in words: width, images, epochs, rounds and rewind step; and how many rounds are done."""
+    config = source.config
     model, train, imp = config["model"], config["train"], config["imp"]
     images = config["dataset"]["train_examples"]
     parts = [f"width {model['width']}"] if "width" in model else []
     parts += [f"{images:,} images" if images else "all images", count(train["epochs"], "epoch")]
     if config["experiment"] in ("imp", "transfer", "prune_at_init", "table2"):
-        parts.append(f"{count(imp['rounds'], 'round')} of {imp['fraction']:.0%}")
+        done = max((r.round for r in source.results if r.arm == "winning"), default=imp["rounds"])
+        of = f"{done} of " if done < imp["rounds"] else ""
+        parts.append(f"{of}{count(imp['rounds'], 'round')} of {imp['fraction']:.0%}")
     if config["experiment"] in ("imp", "one_shot", "transfer", "table2"):
         parts.append(f"rewind step {imp['rewind_step']}")
     return ", ".join(parts)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lotto_jax.reports import answer, curves, paper, settings, summary
+from lotto_jax.objectives.state import Better
+from lotto_jax.reports import answer, curves, panels, paper, settings, summary
 from lotto_jax.reports.panels import words
 from lotto_jax.reports.paper import Network
 from lotto_jax.reports.source import Source
@@ -42,6 +43,7 @@ class Measured(NamedTuple):
       seeds: of the winning arm.
       last: the largest sparsity of the winning arm.
       slope: of the dense network's training loss at the end, if its curve is kept and is one of a loss.
+      better: which values of the metric are.
     """
 
     metric: str
@@ -52,12 +54,28 @@ class Measured(NamedTuple):
     seeds: int
     last: float
     slope: curves.Slope | None
+    better: Better
+
+    @property
+    def at(self) -> float | None:
+        """The winning sparsity; without one the largest at which the winning arm is within the tolerance."""
+        if self.win and self.win.sparsity is not None:
+            return self.win.sparsity
+        dense = panels.dense_of(self.points)
+        if dense is None or not dense.values:
+            return None
+        allowed = self.win.tolerance if self.win else summary.default_tolerance(dense)
+        sign = -1 if self.better == "higher" else 1
+        own = [p for p in self.points if (p.arm, p.pruned) == ("winning", self.pruned) and p.values]
+        return max((p.sparsity for p in own if sign * (p.mean - dense.mean) <= allowed), default=None)
 
     @property
     def there(self) -> dict[str, Point]:
-        """Arms at the winning sparsity, and the dense network."""
-        at = self.win.sparsity if self.win else None
-        near = (lambda p: p.pruned == self.pruned and abs(p.sparsity - at) < 1e-4) if at is not None else lambda p: False
+        """Arms at that sparsity, and the dense network."""
+        at = self.at
+        near = (
+            (lambda p: p.pruned == self.pruned and abs(p.sparsity - at) < 1e-4) if at is not None else lambda p: False
+        )
         return {p.arm: p for p in self.points if p.arm == "dense" or near(p)}
 
 
@@ -67,7 +85,8 @@ def measured(source: Source, metric: str, pruned: str) -> Measured:
     own = [p for p in points if (p.arm, p.pruned) == ("winning", pruned)]
     win, strict = source.winning(metric, pruned), source.strictly_winning(metric, pruned)
     seeds = max(len(p.values) + p.collapsed for p in own)
-    return Measured(metric, pruned, win, strict, points, seeds, max(p.sparsity for p in own), slope(source))
+    last = max(p.sparsity for p in own)
+    return Measured(metric, pruned, win, strict, points, seeds, last, slope(source), source.better(metric))
 
 
 def slope(source: Source) -> curves.Slope | None:
@@ -122,8 +141,10 @@ def strictly(found: Measured) -> str:
 
 
 def values(found: Measured) -> str:
-    """Means and spreads at the winning sparsity; of the dense network alone where there is none."""
-    return " / ".join(cell(found.there[arm]) if arm in found.there else "-" for arm in ("winning", "dense", "random"))
+    """Means and spreads at the winning sparsity; where there is none, at the largest within the tolerance."""
+    shown = " / ".join(cell(found.there[arm]) if arm in found.there else "-" for arm in ("winning", "dense", "random"))
+    decided = found.win is not None and found.win.sparsity is not None
+    return shown if decided or found.at is None else f"at {found.at:.1%}: {shown}"
 
 
 def falling(found: Measured) -> str:
@@ -151,7 +172,7 @@ def cells(row: Network | None, source: Source | None) -> list[str]:
         f"{words(found.metric)}, {answer.BETTER[source.better(found.metric)]}",
         values(found),
         str(found.seeds),
-        settings.scale(source.config),
+        settings.scale(source),
         falling(found),
         params,
     ]

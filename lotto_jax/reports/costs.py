@@ -3,14 +3,14 @@
 from typing import NamedTuple
 
 from lotto_jax.reports import sections, tables
+from lotto_jax.reports.panels import words
 from lotto_jax.reports.source import Section, Source
 from lotto_jax.reports.tables import Table
 from lotto_jax.runs import kept
 from lotto_jax.runs.tickets import Ticket
 
 FROM_THE_SNAPSHOT = ("winning", "random_pruned", "one_shot")  # arms with the steps up to the rewind step behind them
-SAID = """Seconds of training steps on the devices of one ticket, without evaluation, pruning, saving and compilation.
-"""
+SAID = "Time of training steps on the devices of one ticket, without evaluation, pruning, saving and compilation."
 
 
 class Phase(NamedTuple):
@@ -24,7 +24,7 @@ class Phase(NamedTuple):
 
 
 def phases(source: Source) -> list[Phase]:
-    """The phases of a run that are kept; none where there are none."""
+    """The phases of a run that are kept, named by their arms; none where there are none."""
     rewind, made = source.config["imp"]["rewind_step"], list[Phase]()
     if source.path not in kept.begun([source.path]):
         return made
@@ -33,9 +33,7 @@ def phases(source: Source) -> list[Phase]:
     for meta in metas:
         own = [Ticket(**fields) for fields in meta["tickets"]]
         steps = sum(meta["steps"] - rewind * (ticket.arm in FROM_THE_SNAPSHOT) for ticket in own)
-        arms = ", ".join(dict.fromkeys(ticket.arm for ticket in own))
-        levels = dict.fromkeys(ticket.level for ticket in own)
-        title = arms + (f", round {max(levels)}" if max(levels) else "")
+        title = ", ".join(dict.fromkeys(words(ticket.arm) for ticket in own))
         made.append(Phase(title, len(own), steps, meta["step_seconds"], meta["compilation_seconds"]))
     return made
 
@@ -45,18 +43,33 @@ def section(source: Source) -> list[Section]:
     found = phases(source)
     if not found:
         return []
+    total = _together("all", found)
     rows = [
         [p.title, str(p.tickets), f"{p.steps:,}", f"{1e3 * p.step_seconds:.3g}", _time(p.steps * p.step_seconds)]
-        for p in found
+        for p in [*_by_arms(found), total]
     ]
-    total = sum(p.steps * p.step_seconds for p in found)
-    rows.append(["all", str(sum(p.tickets for p in found)), f"{sum(p.steps for p in found):,}", "", _time(total)])
     header = ["phase", "tickets", "ticket-steps", "ms a step", "device time"]
     table = Table(header, rows, "costs", "What the run cost", text=(0,))
-    compiled = sum(p.compilation_seconds for p in found)
-    said = f"{SAID.strip()} Compilation took {_time(compiled)} besides." if compiled else SAID.strip()
+    compiled = total.compilation_seconds
+    said = f"{SAID} Compilation took {_time(compiled)} besides." if compiled else SAID
     files = tables.write(table, source.tables)
     return [Section([], [tables.as_html(table), sections.paragraph(said)], files, "Costs")]
+
+
+def _by_arms(found: list[Phase]) -> list[Phase]:
+    """Rounds of the same arms together."""
+    groups: dict[str, list[Phase]] = {}
+    for phase in found:
+        groups.setdefault(phase.title, []).append(phase)
+    rounds = lambda own: f", {len(own)} rounds" if len(own) > 1 else ""  # noqa: E731
+    return [_together(title + rounds(own), own) for title, own in groups.items()]
+
+
+def _together(title: str, found: list[Phase]) -> Phase:
+    steps = sum(p.steps for p in found)
+    seconds = sum(p.steps * p.step_seconds for p in found)
+    compiled = sum(p.compilation_seconds for p in found)
+    return Phase(title, sum(p.tickets for p in found), steps, seconds / max(steps, 1), compiled)
 
 
 def _time(seconds: float) -> str:

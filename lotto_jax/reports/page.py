@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from lotto_jax.reports import answer, costs, markup, panels, settings, summary, tables, terms
+from lotto_jax.reports import answer, costs, markup, panels, paper, settings, summary, tables, terms
 from lotto_jax.reports.answer import Answer
 from lotto_jax.reports.source import Section, Source
 from lotto_jax.runs import directory as directories
@@ -55,7 +55,8 @@ def source_of(path: Path, unfinished: str = "", **places: Any) -> Source:
         raise ValueError(f"There are no results in {path} yet; run `lotto-jax run --workdir={path}` first.")
     run = directories.read_config(path)
     config = run["config"]
-    title = f"{panels.words(rows[0].model)} on {rows[0].dataset}, {settings.count(len(config['seeds']), 'seed')}"
+    name = paper.network(config) or panels.words(rows[0].model)
+    title = f"{name} on {rows[0].dataset}, {settings.count(len(config['seeds']), 'seed')}"
     title += f", {settings.count(config['train']['epochs'], 'epoch')}"
     return Source(path, config, rows, title + (f" (unfinished: {unfinished})" if unfinished else ""), run, **places)
 

@@ -256,6 +256,13 @@ _NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "wgan": {"model.name": "dcgan", "objective.loss": "wasserstein"},
     "resnet18": {"model.name": "resnet18"},
 }
+# By experiment and network, or any network, what a file is called.
+_EXPERIMENTS: Mapping[str, Mapping[str, str]] = {
+    "imp": {"": "{network}_{dataset}"},
+    "dense": {"resnet18": "resnet18_{dataset}"},
+    "table2": {"dcgan": "table2_dcgan_{dataset}"},
+    "transfer": {"dcgan": "transfer_vae_to_dcgan_{dataset}", "vae": "transfer_dcgan_to_vae_{dataset}"},
+}
 _STORED = {"mnist": "mnist", "cifar10": "cifar10", "celeb_a": "celeba"}
 
 
@@ -273,17 +280,17 @@ def identify(config: Mapping[str, Any]) -> str | None:
     dataset = _STORED.get(flat["dataset.name"])
     if network is None or dataset is None or flat["imp.rule"] != "global_magnitude":
         return None
-    experiment, name = flat["experiment"], f"{network}_{dataset}"
-    if experiment == "transfer":
-        ways = {"dcgan": "transfer_vae_to_dcgan", "vae": "transfer_dcgan_to_vae"}
-        return f"{ways[network]}_{dataset}" if network in ways and dataset == "cifar10" else None
-    if experiment == "table2":
-        return TABLE2_CONFIG if name == "dcgan_cifar10" else None
-    if experiment != ("dense" if network == "resnet18" else "imp"):
-        return None
-    if "objective.gradient_penalty_weight" in flat:
+    kind = _EXPERIMENTS.get(flat["experiment"], {})
+    name = kind.get(network, kind.get("", "")).format(network=network, dataset=dataset)
+    if name and "objective.gradient_penalty_weight" in flat:
         return f"{name}:gp"
-    return name + (REWOUND if experiment == "imp" and flat["imp.rewind_step"] == 0 else "")
+    return name + (REWOUND if name and flat["imp.rewind_step"] == 0 else "") or None
+
+
+def network(config: Mapping[str, Any]) -> str | None:
+    """What the paper calls a run's network; None if it has none such."""
+    bare = (identify(config) or "").partition(":")[0]
+    return next((row.name for row in TABLE1 if row.config == bare), None)
 
 
 def shown_in(config: str) -> list[str]:

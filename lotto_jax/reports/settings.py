@@ -42,11 +42,12 @@ def scale(source: Source) -> str:
     images = config["dataset"]["train_examples"]
     parts = [f"width {model['width']}"] if "width" in model else []
     parts += [f"{images:,} images" if images else "all images", count(train["epochs"], "epoch")]
-    if config["experiment"] in ("imp", "transfer", "prune_at_init", "table2"):
-        done = max((r.round for r in source.results if r.arm == "winning"), default=imp["rounds"])
+    arms = {r.arm for r in source.results}
+    if "winning" in arms:
+        done = max(r.round for r in source.results if r.arm == "winning")
         of = f"{done} of " if done < imp["rounds"] else ""
         parts.append(f"{of}{count(imp['rounds'], 'round')} of {imp['fraction']:.0%}")
-    if config["experiment"] in ("imp", "one_shot", "transfer", "table2"):
+    if arms & {"winning", "one_shot"}:
         parts.append(f"rewind step {imp['rewind_step']}")
     return ", ".join(parts)
 

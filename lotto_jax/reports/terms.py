@@ -32,6 +32,7 @@ METRICS = {
     "fid": "Frechet Inception distance of generated and training images.",
     "fd_": "Frechet distance of generated and training images in the features of a classifier; not FID.",
     "is_": "Inception score in the classes of a classifier.",
+    "accuracy_on_originals": "of a classifier on the held-out images themselves.",
     "accuracy": "of a classifier on reconstructions of held-out images.",
     "precision": "share of samples that lie among the training images.",
     "recall": "share of training images that lie among the samples.",

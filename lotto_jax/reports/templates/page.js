@@ -103,7 +103,11 @@
     const x = { ...axis, label: spec.x.label, labelSize: 22, labelFont: "13px system-ui, sans-serif", font: "12px system-ui, sans-serif", size: 34 };
     if (spec.x.ticks) {
       const words = new Map(spec.x.ticks);
-      x.splits = () => [...words.keys()];
+      const places = [...words.keys()];
+      x.splits = (u) => {  // as many as there is room for
+        const every = Math.ceil((places.length * 58 * devicePixelRatio) / Math.max(u.bbox.width, 1));
+        return places.filter((_, i) => i % every === 0);
+      };
       x.values = (u, splits) => splits.map((place) => words.get(place));
       x.filter = (u, splits) => splits;
     } else {
@@ -136,7 +140,7 @@
         })),
         ...dense,
       ],
-      hooks: { drawClear: [below(spec)], drawSeries: [bars(spec)], draw: [above(spec), seen] },
+      hooks: { drawAxes: [below(spec)], drawSeries: [bars(spec)], draw: [above(spec), seen] },
     };
   }
 

@@ -7,7 +7,7 @@ from lotto_jax.reports.panels import words
 from lotto_jax.reports.source import Source
 from lotto_jax.reports.summary import Point, Winning, cell
 
-DISTANCES = ("fid", "fd_")  # metrics that decide before others, as in the paper
+DISTANCES = ("fid", "fd_")  # metrics that decide before others, as in the paper, the first before the second
 BETTER = {"lower": "lower is better", "higher": "higher is better", "neither": "neither low nor high is better"}
 
 
@@ -33,8 +33,10 @@ class Answer(NamedTuple):
 
 def judged_by(source: Source) -> str:
     """The metric that decides: a Frechet distance of winning tickets, else their first metric with a direction."""
-    there = [r.metric for r in source.results if r.arm == "winning" and source.better(r.metric) != "neither"]
-    return next((name for name in there if name.startswith(DISTANCES)), next(iter(there), ""))
+    named = dict.fromkeys(r.metric for r in source.results if r.arm == "winning")
+    there = [name for name in named if source.better(name) != "neither"]
+    distances = [name for prefix in DISTANCES for name in there if name.startswith(prefix)]
+    return next(iter([*distances, *there]), "")
 
 
 def of(source: Source) -> Answer:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from lotto_jax.reports import charts, convergence, curves, figures, markup, page, panels, paper, sections, tables
+from lotto_jax.reports import charts, convergence, figures, markup, page, panels, paper, sections, tables
 from lotto_jax.reports import table1 as networks
 from lotto_jax.reports import table2 as methods
 from lotto_jax.reports.answer import Answer
@@ -17,7 +17,6 @@ from lotto_jax.reports.paper import Figure, Item
 from lotto_jax.reports.source import Section
 from lotto_jax.reports.summary import cell
 from lotto_jax.reports.tables import Table
-from lotto_jax.runs import curves as logs
 from lotto_jax.runs.files import write_atomically
 
 TITLE = "Winning Lottery Tickets in Deep Generative Models, measured"
@@ -227,11 +226,10 @@ def _rewinding(item: Item, run: Reported, by_name: dict[str, list[Reported]], pa
 
 
 def _early_stopping(item: Item, run: Reported, by_name: dict[str, list[Reported]], path: Path, pdf: bool) -> Drawn:
-    log = logs.read(run.source.path)
-    for name in curves.names(log):
-        if shown := convergence.early_stopping_panels(run.source, log, name):
-            return Drawn(item, run, [shown[0]._replace(title=item.title)])
-    return Drawn(item, run, missing=f"the run {run.name} kept no training curves of a loss")
+    found = convergence.stops(run.source)
+    if not found:
+        return Drawn(item, run, missing=f"the run {run.name} kept no curves of a loss")
+    return Drawn(item, run, [found[0].panels[0]._replace(title=item.title)])
 
 
 def _pictures(item: Item, run: Reported, by_name: dict[str, list[Reported]], path: Path, pdf: bool) -> Drawn:

@@ -148,6 +148,7 @@ def table2(source: Source) -> list[Section]:
     table = Table(*methods.table(source.results), "table2", "Ways to a smaller network (the paper's Table 2)")
     root = source.out or source.path
     markdown, comma = root / "table2.md", root / "table2.csv"
+    root.mkdir(parents=True, exist_ok=True)
     write_atomically(markdown, tables.as_markdown(table))
     write_atomically(comma, methods.as_csv(source.results))
     files = [markdown, comma, *tables.write(table._replace(name="table2_shown"), source.tables)]

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
 
 from lotto_jax import config as configuration
@@ -12,6 +13,7 @@ from lotto_jax.experiments.report import merge
 from lotto_jax.reports import paper, table1
 from lotto_jax.reports.curves import Slope, end_slope
 from lotto_jax.reports.summary import Point, Winning
+from lotto_jax.runs import curves, pictures
 from lotto_jax.runs.results import Result, replace
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
@@ -41,12 +43,36 @@ def kept(path, source, metrics, seeds=(0, 1, 2), curve=None):
     return path
 
 
+def costs(path):
+    """A run of Table 2: an early bird with half the FLOPs."""
+    path.mkdir(parents=True)
+    config = configuration.as_dict(load_config("table2_dcgan_cifar10:cpu", []))
+    (path / "config.json").write_text(json.dumps({"format": 2, "config": config, "digest": "a", "versions": {}}))
+    metrics = ("fd_resnet18_2k", "weights", "flops", "training_seconds")
+    (path / "metrics.json").write_text(json.dumps({name: {"better": "lower"} for name in metrics}))
+    rows = []
+    for arm, sparsity, values in (("dense", 0.0, (40, 1000, 2e9, 60)), ("early_bird", 0.8, (30, 250, 1e9, 33))):
+        for metric, value in zip(metrics, values, strict=True):
+            rows += [
+                Result("table2", "dcgan", "cifar10", "both", 0, sparsity, arm, s, 9, metric, value) for s in (0, 1)
+            ]
+    replace(path, rows)
+
+
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory):
     root = tmp_path_factory.mktemp("merged")
     kept(root / "runs" / "vae", "vae_cifar10:cpu", {"loss": "lower", "fd_resnet18_2k": "lower"})
     kept(root / "runs" / "mnist", "linear_ae_mnist:cpu", {"reconstruction_loss": "lower", "accuracy": "higher"}, (0, 1))
     kept(root / "zero", "linear_ae_mnist:rewind0", {"reconstruction_loss": "lower"})
+    costs(root / "runs" / "costs")
+    images = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28, 1)
+    drawn = {f"reconstructions/{arm}/0.450000": images for arm in ARMS} | {"reconstructions/dense/0.000000": images}
+    pictures.write_images(root / "runs" / "mnist", drawn | {"original": images})
+    points = [("dense", 0, 0.0), ("winning", 1, 0.45), ("winning", 2, 0.6975)]
+    named = [{"pruned": "both", "arm": arm, "round": n, "seed": 0, "sparsity": s} for arm, n, s in points]
+    curve = [p | {"position": t, "step": t, "loss": 2.0 - t / 100} for p in named for t in range(10, 101, 10)]
+    curves.append(root / "runs" / "mnist", curve)
     text = merge([root / "runs", root / "zero"], root / "out", paper=True)
     return root / "out", text, (root / "out" / "report.html").read_text()
 
@@ -89,9 +115,25 @@ def test_every_table_and_figure_of_the_paper_has_its_place_and_says_what_is_miss
     figure3 = body.partition("Figure 3:")[2].partition("Figure 4:")[0]
     assert "rewound to step 10" in figure3 and "rewound to step 0" in figure3  # of two runs
     assert "the run mnist has no one shot tickets" in figure3
-    made = {path.name for path in (out / "paper").iterdir()}
-    assert made == {"fig3.pdf", "fig4.pdf", "fig5.pdf", "figa2.pdf"}
-    assert not list((out / "runs").rglob("*.png"))  # the page draws these itself
+    made = {path.stem for path in (out / "paper").iterdir()}
+    figure = "figa8_linear-autoencoder-on-mnist"
+    assert made == {"fig2", "fig3", "fig4", "fig5", "fig7", "figa2", figure}
+    assert {path.stem for path in (out / "runs").rglob("*.png")} == {"reconstructions"}  # the page draws the others
+
+
+def test_table_2_has_the_papers_methods_and_the_measured_costs(merged):
+    out, _, _ = merged
+    table = {row["method"]: row for row in rows(out / "tables" / "table2.csv")}
+    assert len(table) == 6 and table["SNIP"]["measured at"] == "missing"
+    bird = table["early bird"]
+    assert (bird["measured at"], bird["quality"], bird["paper: FID"]) == ("80.0%", "30 ± 0", "33.49")
+
+
+def test_the_slope_of_a_kept_curve_is_in_table_1(merged):
+    """A fall by 0.01 a step from 2 to 1; a point every ten steps is too few in the last tenth."""
+    out, _, _ = merged
+    table = {row["network, dataset"]: row for row in rows(out / "tables" / "table1.csv")}
+    assert table["linear autoencoder, MNIST"]["dense loss in the last tenth"] == "unknown"
 
 
 def test_a_directory_without_runs_is_named(tmp_path):

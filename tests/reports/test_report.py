@@ -32,7 +32,12 @@ def test_a_report_is_one_file_with_table_figures_and_configuration(done):
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # nothing outside the file
     assert page.count('class="chart"') == 4  # against sparsity, two arms while training, early stopping
     assert page.count("<noscript><img") == 3 and page.count("data:image/png;base64,") == 4  # and the images
-    for name in ("reconstruction_loss_against_sparsity", "loss_curves", "loss_early_stopping", "reconstructions"):
+    for name in (
+        "reconstruction_loss_against_sparsity",
+        "loss_curves",
+        "training_loss_early_stopping",
+        "reconstructions",
+    ):
         picture = np.asarray(Image.open(path / "figures" / f"{name}.png").convert("L"))
         assert picture.shape[0] > 200 and picture.std() > 5  # not blank
         assert (path / "figures" / f"{name}.svg").read_text().startswith("<?xml")

@@ -8,6 +8,7 @@ from lotto_jax.reports.source import Section, Source
 from lotto_jax.reports.tables import Table
 from lotto_jax.runs import kept
 from lotto_jax.runs.tickets import Ticket
+from lotto_jax.training.checkpoints import StorageError
 
 FROM_THE_SNAPSHOT = ("winning", "random_pruned", "one_shot")  # arms with the steps up to the rewind step behind them
 SAID = "Time of training steps on the devices of one ticket, without evaluation, pruning, saving and compilation."
@@ -24,12 +25,13 @@ class Phase(NamedTuple):
 
 
 def phases(source: Source) -> list[Phase]:
-    """The phases of a run that are kept, named by their arms; none where there are none."""
+    """The phases of a run that are kept, named by their arms; none where there are none, or one cannot be read."""
     rewind, made = source.config["imp"]["rewind_step"], list[Phase]()
-    if source.path not in kept.begun([source.path]):
+    try:
+        with kept.opened(source.path) as store:
+            metas = [store.meta(number) for number in store.steps()]
+    except (ValueError, StorageError):  # none yet, or damaged, which the run mends at its next start
         return made
-    with kept.opened(source.path) as store:
-        metas = [store.meta(number) for number in store.steps()]
     for meta in metas:
         own = [Ticket(**fields) for fields in meta["tickets"]]
         steps = sum(meta["steps"] - rewind * (ticket.arm in FROM_THE_SNAPSHOT) for ticket in own)

@@ -4,7 +4,7 @@ import sys
 from importlib.util import find_spec
 
 # Some packages of the extra `run`; an installation has all of them or, for `lotto_jax.pruning` alone, none.
-NEEDED = ("flax", "ml_collections", "optax", "orbax", "tqdm")
+NEEDED = ("flax", "jinja2", "ml_collections", "optax", "orbax", "tqdm")
 
 
 def main() -> None:

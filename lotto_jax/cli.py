@@ -44,6 +44,9 @@ Find winning lottery tickets in deep generative models.
   lotto-jax report --workdir=runs/mnist
       Make the table, figures and report.html again, also while the run goes on.
 
+  lotto-jax report --workdir=runs/table1 --workdir=runs/table2 --out=runs/paper --paper
+      One report of all these runs in the paper's arrangement, with its figures as PDF.
+
   lotto-jax evaluate --workdir=runs/vae --metrics=accuracy,frechet --classifier=runs/resnet18 --samples=2000
       Add metrics to a run from the states that it kept, without training again.
 
@@ -114,7 +117,15 @@ def main(argv: list[str] | None = None) -> NoReturn:
     epilog += "lotto_jax/config.py explains them all, configs/README.md lists the files."
     run.epilog = describe.epilog = preflight.epilog = epilog
     report = commands.add_parser("report", help="tables, figures and report.html of a run, or what there is of a sweep")
-    report.add_argument("--workdir", required=True, type=Path, help="directory of the run or the sweep")
+    report.add_argument(
+        "--workdir",
+        required=True,
+        action="append",
+        type=Path,
+        help="directory of a run or a sweep; several are merged into one report",
+    )
+    report.add_argument("--out", type=Path, metavar="DIR", help="where the report of several runs goes")
+    report.add_argument("--paper", action="store_true", help="write the figures as PDF, too, into paper/")
     evaluate = commands.add_parser("evaluate", help="add metrics to a run that exists")
     if arguments[:1] == ["evaluate"]:  # these list the registered metrics, and so import JAX
         cli_metrics.add_evaluate_arguments(evaluate)
@@ -127,7 +138,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         "run": lambda: _sweep(args, overrides) if _is_sweep(args) else _run(args, overrides),
         "describe": lambda: _guarded(_describe, args, overrides),
         "preflight": lambda: _guarded(_preflight, args, overrides),
-        "report": lambda: _report(args),
+        "report": lambda: _report(args.workdir, args.out, args.paper),
         "evaluate": lambda: _evaluate(args),
         "analyse": lambda: _analyse(args),
         "ticket": lambda: _guarded(cli_tickets.run_ticket, args),
@@ -270,7 +281,7 @@ def _run(args: argparse.Namespace, overrides: list[str]) -> int:
     except Exception:
         traceback.print_exc()
         hosts.leave(1)
-    return _report(args) if hosts.is_first() else 0
+    return _report([args.workdir]) if hosts.is_first() else 0
 
 
 def _is_sweep(args: argparse.Namespace) -> bool:
@@ -360,7 +371,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         evaluate(args.workdir, **{name: getattr(args, name) for name in names})
     except (ValueError, OSError, StorageError) as error:
         return _fault(error)
-    return _report(args)
+    return _report([args.workdir])
 
 
 def _analyse(args: argparse.Namespace) -> int:
@@ -379,14 +390,16 @@ def _analyse(args: argparse.Namespace) -> int:
         return preemption.status
     except (ValueError, OSError, StorageError, Diverged) as error:
         return _fault(error)
-    return _report(args)
+    return _report([args.workdir])
 
 
-def _report(args: argparse.Namespace) -> int:
-    from lotto_jax.experiments.report import write
+def _report(workdirs: list[Path], out: Path | None = None, paper: bool = False) -> int:
+    from lotto_jax.experiments.report import merge, write
 
     try:
-        print(write(args.workdir))
+        if len(workdirs) > 1 and out is None:
+            raise ValueError("--workdir is given several times; say with --out=DIR where their report goes.")
+        print(merge(workdirs, out, paper) if out else write(workdirs[0], paper))
     except (ValueError, OSError) as error:
         return _fault(error)
     return 0

@@ -8,7 +8,7 @@ A RUN is a run directory, or one of .assets/results.
 import argparse
 from pathlib import Path
 
-from lotto_jax.reports import figures, summary
+from lotto_jax.reports import figures, panels, summary
 from lotto_jax.runs import provenance
 from lotto_jax.runs.results import read as read_results
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("runs", nargs="+", metavar="RUN:METRIC[:TITLE]")
     args = parser.parse_args()
-    runs = {}
+    runs: dict[str, panels.Panel] = {}
     for given in args.runs:
         path, metric, title = [*given.split(":"), "", ""][:3]
         results, entry = read_results(Path(path)), provenance.read(Path(path)).get(metric, {})
@@ -31,12 +31,12 @@ def main() -> None:
         title = title or f"{results[0].model} on {results[0].dataset}".replace("_", " ")
         if title in runs:
             parser.error(f"two runs are titled {title!r}; give {given}:TITLE.")
-        runs[title] = metric, points, win
+        runs[title] = panels.of_choice(points, metric, pruned, [win] if win else [], title)
         print(f"{title}: " + (summary.sentence(win, metric) if win else f"{metric} has no better and worse."))
         header, rows = summary.table(points)
         for row in [header, *rows]:
             print("  " + " | ".join(row))
-    figures.of_runs(runs, args.picture.with_suffix(""))
+    figures.of_runs(list(runs.values()), args.picture.with_suffix(""))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #   scripts/test.sh --parity [PYTEST ARGS]   comparisons with PyTorch peers, in .venv-parity
 #   scripts/test.sh --pods [PYTEST ARGS]     programs compiled for TPUs and GPUs that are not here, in .venv-pods
 #   scripts/test.sh --newest [PYTEST ARGS]   the suite with the newest versions of all packages, in .venv-newest
+#   scripts/test.sh --report                 reports in a headless Chromium, which has to be there, in .venv-browser
 #   scripts/test.sh --docs                   the site, built strictly into site/, and its examples, in .venv-docs
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,6 +27,11 @@ if [ "${1:-}" = --docs ]; then
   ensure_venv .venv-docs docs
   NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
   exec .venv-docs/bin/python -m pytest tests/docs
+fi
+if [ "${1:-}" = --report ]; then
+  shift
+  ensure_venv .venv-browser browser
+  exec .venv-browser/bin/python scripts/report_test.py "$@"
 fi
 venv=.venv
 if [ "${1:-}" = --newest ]; then

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.pruning import masks
-from lotto_jax.reports.sections import Section, Source
+from lotto_jax.reports.source import Section, Source
 from lotto_jax.runs.results import Result
 from lotto_jax.runs.tickets import Ticket
 from lotto_jax.training import stacks

@@ -1,6 +1,6 @@
 """What `lotto-jax analyse` found out, as a figure and a table for each choice of pruned components."""
 
-import html
+import functools
 import math
 import statistics
 from collections import defaultdict
@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lotto_jax.analysis import ALL
-from lotto_jax.reports.figures import COLORS
-from lotto_jax.reports.sections import Section, Source, aligned, embedded, html_table
+from lotto_jax.reports.figures import COLORS, save
+from lotto_jax.reports.sections import Section, Source, aligned, embedded, html_table, paragraph
 from lotto_jax.runs import analysis as stored
 from lotto_jax.runs.analysis import Row
 
@@ -67,10 +67,11 @@ def analysis(source: Source) -> list[Section]:
 
 def _section(source: Source, rows: list[Row], pruned: str, several: bool) -> Section:
     title = f"{TITLE} ({pruned} pruned)" if several else TITLE
-    files = draw(rows, source.figure(f"analysis_{pruned}" if several else "analysis"))
+    name = f"analysis_{pruned}" if several else "analysis"
+    files = source.draw(name, functools.partial(draw, rows), always=True)
     table = _table(rows)
-    body = [f"<h2>{html.escape(title)}</h2>", f"<p>{html.escape(EXPLANATION)}</p>", embedded(files), html_table(*table)]
-    return Section(["", f"{title} (winning tickets, means over seeds)", *aligned(*table)], body, files)
+    body = [paragraph(EXPLANATION), embedded(files, title), html_table(*table)]
+    return Section(["", f"{title} (winning tickets, means over seeds)", *aligned(*table)], body, files, title)
 
 
 def _lines(rows: list[Row], quantity: str, layer: str = ALL) -> dict[str, Line]:
@@ -108,7 +109,7 @@ def _table(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def draw(rows: list[Row], path: Path) -> list[Path]:
-    """Six panels by round, as PNG and SVG; `path` has no suffix."""
+    """Six panels by round, as PNG and SVG where `path` has no suffix, else as PDF."""
     figure = Figure(figsize=(15, 7.5))
     panels = figure.subplots(2, 3, gridspec_kw={"wspace": 0.3, "hspace": 0.28}).flat
     for axes, (label, lines) in zip(panels, LINES.items(), strict=False):
@@ -127,11 +128,7 @@ def draw(rows: list[Row], path: Path) -> list[Path]:
         _line(last, _lines(rows, "weights_left", layer).get("winning", {}), layer, None)
     last.set_yscale("symlog", linthresh=1)  # a layer may have nothing left
     _finish(last, "weights left")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for file in files:
-        figure.savefig(file, dpi=150, bbox_inches="tight")
-    return files
+    return save(figure, path)
 
 
 def _line(axes: Axes, line: Line, label: str, color: str | None) -> None:

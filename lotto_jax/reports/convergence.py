@@ -1,22 +1,22 @@
 """How fast tickets converge (Figure 2), from their curves, and how stable they are over seeds (section 1)."""
 
-import html
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from lotto_jax.reports import figures, summary
-from lotto_jax.reports.sections import Section, Source, aligned, embedded, html_table
+from lotto_jax.reports import charts, curves, figures, markup, panels, sections, summary, tables
+from lotto_jax.reports.source import Section, Source
 from lotto_jax.reports.summary import Point
-from lotto_jax.runs import curves
+from lotto_jax.reports.tables import Table
+from lotto_jax.runs import curves as logs
 
 WINDOW = 5  # points of a curve averaged
 SHARE = 0.05  # of the whole fall of a curve; what is left to fall when training would stop
-COLUMNS = ("position", "pruned", "round", "arm", "seed", "sparsity", "step")
 BY_TRAINING = f"""\
 The first step at which the training loss, a mean over {WINDOW} recorded points, has all but {SHARE:.0%} of its fall
 behind it, as a training loss is lowest at the end; config.evaluation.points records held-out ones. A ticket that learns
@@ -85,39 +85,57 @@ def interval(values: tuple[float, ...], level: float = 0.95) -> tuple[float, flo
     return float(found.low), float(found.high)
 
 
+class Stops(NamedTuple):
+    """Early-stopping steps by one loss: its name in words, points, and how the steps were found."""
+
+    loss: str
+    points: list[Point]
+    explanation: str
+
+    @property
+    def panels(self) -> list[panels.Panel]:
+        """Steps against sparsity."""
+        return panels.of_metric(self.points, f"early-stopping step by {self.loss}", [])
+
+
+def stops(source: Source) -> list[Stops]:
+    """Early-stopping steps of a run by each loss: held-out where it is recorded, else of training."""
+    if held_out := logs.read(source.path, logs.HELD_OUT):
+        losses = [name for name in curves.names(held_out) if source.measured(name).get("better") == "lower"]
+        found = [Stops(name, early_stopping(held_out, name, 1, 0.0), BY_HELD_OUT) for name in losses]
+    else:
+        log = logs.read(source.path)
+        # A curve that no metric declares is a loss; those of a game of two networks have no better and worse.
+        losses = [name for name in curves.names(log) if source.measured(name).get("better", "lower") == "lower"]
+        found = [Stops(f"training {name}", early_stopping(log, name), BY_TRAINING) for name in losses]
+    return [own for own in found if any(panels.in_rounds(p.arm) and p.values for p in own.points)]
+
+
 def convergence(source: Source) -> list[Section]:
-    """Early-stopping step against sparsity, by each loss: held-out where it is recorded."""
-    if held_out := curves.read(source.path, curves.HELD_OUT):
-        names = [name for name in held_out[-1] if name not in COLUMNS]
-        losses = [name for name in names if source.measured(name).get("better") == "lower"]
-        found = {name: early_stopping(held_out, name, 1, 0.0) for name in losses}
-        return [section for name in found for section in _section(source, found[name], name, BY_HELD_OUT)]
-    log = curves.read(source.path)
-    names = [name for name in (log[-1] if log else {}) if name not in COLUMNS]
-    # A curve that no metric declares is a loss; those of a game of two networks have no better and worse.
-    losses = [name for name in names if source.measured(name).get("better", "lower") == "lower"]
-    found = {f"training {name}": early_stopping(log, name) for name in losses}
-    return [section for name in found for section in _section(source, found[name], name, BY_TRAINING)]
+    """Early-stopping step against sparsity, by each loss."""
+    return [_section(source, *own) for own in stops(source)]
 
 
-def _section(source: Source, points: list[Point], loss: str, explanation: str) -> list[Section]:
-    if not any(figures.in_rounds(p.arm) and p.values for p in points):
-        return []
-    title = f"Early stopping by {loss}"
-    path = source.figure(f"{loss.replace(' ', '_')}_early_stopping")
-    files = figures.against_sparsity(points, f"early-stopping step by {loss}", [], source.title, path)
-    body = [f"<h2>{html.escape(title)}</h2>", embedded(files), f"<p>{explanation}</p>"]
+def _section(source: Source, loss: str, points: list[Point], explanation: str) -> Section:
+    title, name = f"Early stopping by {loss}", f"{loss.replace(' ', '_')}_early_stopping"
+    shown = Stops(loss, points, explanation).panels
+    files = source.draw(name, functools.partial(figures.against_sparsity, shown, source.title))
+    body = [charts.html([charts.against_sparsity(panel) for panel in shown], title, files)]
+    body.append(sections.paragraph(explanation))
     text = ["", f"{title} (step, mean ± standard deviation over seeds)"]
-    for choice in dict.fromkeys(p.pruned for p in points if figures.in_rounds(p.arm)):
+    for choice in panels.choices(points):
         header, rows = summary.table([p for p in points if p.pruned == choice or p.arm == "dense"])
-        text += ["", f"{choice} pruned:", *aligned(header, rows)]
-        body += [f"<h3>{choice} pruned</h3>", html_table(header, rows)]
-    return [Section(text, body, files)]
+        caption = f"early-stopping step, {choice} pruned: mean ± standard deviation over seeds"
+        table = Table(header, rows, f"{name}_{choice}", caption)
+        text += ["", f"{choice} pruned:", *tables.as_text(table)]
+        body.append(tables.as_html(table))
+        files = [*files, *tables.write(table, source.tables)]
+    return Section(text, body, files, title)
 
 
 def stability(source: Source) -> list[Section]:
     """For every metric the bootstrap intervals of all arms, as tables of the page."""
-    body = []
+    body, files = [], []
     for metric in summary.metrics(source.results):
         points = summary.points(source.results, metric)
         intervals = {(p.pruned, p.arm, p.round, round(p.sparsity, 4)): interval(p.values) for p in points}
@@ -130,8 +148,12 @@ def stability(source: Source) -> list[Section]:
                 cells = [f"{p.sparsity:.2%}", p.arm, str(len(p.values)), summary.cell(p), f"{low:.4g} to {high:.4g}"]
                 rows.append([p.pruned, *cells])
         header = ["pruned", "sparsity", "arm", "seeds", "mean ± std", "95 % interval of the mean"]
-        body += [f"<h3>{html.escape(metric)}</h3>", html_table(header, rows)]
+        table = Table(header, rows, f"{metric}_stability", f"{panels.words(metric)}: spread over seeds", text=(0, 2))
+        files += tables.write(table, source.tables)
+        body.append(
+            markup.render("folded.html", summary=panels.words(metric), body=[tables.as_html(table)], open=False)
+        )
     if not body:
         return []
-    words = "Percentile bootstrap over seeds; with few seeds the intervals are too narrow."
-    return [Section([], ["<h2>Stability over seeds</h2>", f"<p>{words}</p>", *body])]
+    said = "Percentile bootstrap over seeds; with few seeds the intervals are too narrow."
+    return [Section([], [sections.paragraph(said), *body], files, "Stability over seeds")]

@@ -1,46 +1,51 @@
-"""report.html in one file, and the summary that is printed."""
+"""report.html in one file, and the summary that is printed; one page for one run and for many."""
 
-import html
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from lotto_jax.reports.sections import Section, Source
+from markupsafe import Markup
+
+from lotto_jax.reports import answer, costs, markup, panels, paper, settings, summary, tables, terms
+from lotto_jax.reports.answer import Answer
+from lotto_jax.reports.source import Section, Source
 from lotto_jax.runs import directory as directories
 from lotto_jax.runs import results
 from lotto_jax.runs.files import write_atomically
 
 REPORT = "report.html"
-GLOSSARY = """\
-<b>dense</b>: the whole network. <b>winning</b>: the mask of iterative magnitude pruning, started from the state at the
-rewind step. <b>random</b>: the same mask from a fresh initialization. <b>random_pruned</b>: a random mask of the same
-sparsity in every layer, started from the rewind step. <b>one_shot</b>: pruned at once instead of round by round.
-<b>snip</b>, <b>grasp</b>: pruned at initialization, by connection sensitivity or by gradient flow, and trained.
-<b>early_bird</b>: what is left of the dense network once the mask of its channels settled and those channels were
-removed, trained on (<b>early_bird_mixed</b>: in mixed precision); its sparsity is the share of channels.
-<b>transfer</b>: mask and rewound weights that another search found for a component, in a network that begins anew.
-<b>Sparsity</b>: the share of the whole network's weights that is pruned. <b>winning_sparsity</b>: the largest sparsity
-at which the winning mean is within the tolerance of the dense mean (the larger of one dense standard deviation and
-10 %; 10 points of FID; or as configured) and the random arm is significantly worse (one-sided Welch test, p &lt;
-0.05). <b>strict_winning_sparsity</b>: the same, but the winning mean is within the tolerance at all lower sparsities,
-too, and p is corrected by Holm's method for how many sparsities are tested; it takes three seeds."""
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px }
-th, td { white-space: nowrap; padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
-th { background: #f6f6f6 }
-img { max-width: 100%; margin: .5rem 0 } pre { background: #f6f6f6; padding: .7rem; overflow: auto; font-size: 12px }
-"""
+Figures = Sequence[Callable[[Source], list[Section]]]
 
 
-def write(path: Path, figures: Sequence[Callable[[Source], list[Section]]], unfinished: str, parts: list[Path]) -> str:
-    """Write figures/ and report.html of a run, finished or not; return the summary as text.
+class Reported(NamedTuple):
+    """A run and what a report says of it.
+
+    Attributes:
+      name: short, unique on a page; it is the anchor of the run.
+      source: what it is made from.
+      answer: its head.
+      sections: its pieces.
+      figures: the functions that made them.
+    """
+
+    name: str
+    source: Source
+    answer: Answer
+    sections: list[Section]
+
+    @property
+    def anchor(self) -> str:
+        """Where links to the run lead."""
+        return f"run-{markup.anchor(self.name)}"
+
+
+def source_of(path: Path, unfinished: str = "", **places: Any) -> Source:
+    """What there is of a run.
 
     Args:
       path: of the run.
-      figures: the sections of its experiment.
       unfinished: what it has still to do, in words; empty if it is done.
-      parts: reports of the runs that it is made of.
+      **places: `out`, `pictures` and `paper` of the source.
 
     Raises:
       ValueError: if the directory holds no results yet.
@@ -50,21 +55,72 @@ def write(path: Path, figures: Sequence[Callable[[Source], list[Section]]], unfi
         raise ValueError(f"There are no results in {path} yet; run `lotto-jax run --workdir={path}` first.")
     run = directories.read_config(path)
     config = run["config"]
-    title = f"{rows[0].model.replace('_', ' ')} on {rows[0].dataset}, {_count(len(config['seeds']), 'seed')}"
-    title += f", {_count(config['train']['epochs'], 'epoch')}" + (f" (unfinished: {unfinished})" if unfinished else "")
-    source = Source(path, config, rows, title)
-    made = [section for figure in figures for section in figure(source)]
-    versions = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
-    body = [f"<h1>{html.escape(title)}</h1>", *(line for section in made for line in section.body)]
-    body += ["<h2>Terms</h2>", f"<p>{GLOSSARY}</p>"]
-    body += [f"<h2>Configuration {run['digest']}</h2><p>{html.escape(versions)}</p>"]
-    body += [f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"]
-    page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"
-    write_atomically(path / REPORT, page + "\n".join(body) + "\n")
-    files = [file for section in made for file in section.files if file.suffix != ".svg"]
-    text = [title, *(line for section in made for line in section.text), "", "Written (figures also as SVG):"]
-    return "\n".join([*text, *(f"  {file}" for file in (path / REPORT, *files, *parts))])
+    name = paper.network(config) or panels.words(rows[0].model)
+    title = f"{name} on {rows[0].dataset}, {settings.count(len(config['seeds']), 'seed')}"
+    title += f", {settings.count(config['train']['epochs'], 'epoch')}"
+    return Source(path, config, rows, title + (f" (unfinished: {unfinished})" if unfinished else ""), run, **places)
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("s" if number != 1 else "")
+def reported(name: str, source: Source, figures: Figures) -> Reported:
+    """A run with its answer, its sections and what it cost."""
+    made = [section for figure in (*figures, costs.section) for section in figure(source)]
+    return Reported(name, source, answer.of(source), made)
+
+
+def write(path: Path, figures: Figures, unfinished: str, parts: list[Path], paper: bool = False) -> str:
+    """Write figures/, tables/ and report.html of a run, finished or not; return the summary as text.
+
+    Args:
+      path: of the run.
+      figures: the sections of its experiment.
+      unfinished: what it has still to do, in words; empty if it is done.
+      parts: reports of the runs that it is made of.
+      paper: whether to write paper/, the figures as PDF.
+
+    Raises:
+      ValueError: if the directory holds no results yet.
+    """
+    run = reported(path.name or "run", source_of(path, unfinished, paper=paper), figures)
+    write_atomically(path / REPORT, html(run.source.title, run.answer, [], [run]))
+    files = [file for section in run.sections for file in section.files if file.suffix in (".png", ".pdf", ".md")]
+    shown = [file for file in files if file.parent.name != "tables"]
+    text = [run.source.title, "", f"{run.answer.headline}.", *run.answer.sentences]
+    text += [line for section in run.sections for line in section.text]
+    text += ["", "Written (figures also as SVG, tables in tables/):"]
+    return "\n".join([*text, *(f"  {file}" for file in (path / REPORT, *shown, *parts))])
+
+
+def html(title: str, head: Answer, lead: Sequence[Section], runs: Sequence[Reported]) -> str:
+    """The page.
+
+    Args:
+      title: of the page.
+      head: what it says first.
+      lead: sections above the runs, as those of the paper; empty for the page of one run.
+      runs: what it is made from.
+    """
+    arms = list(dict.fromkeys(r.arm for run in runs for r in run.source.results))
+    metrics = list(dict.fromkeys(m for run in runs for m in summary.metrics(run.source.results)))
+    return markup.render(
+        "page.html",
+        title=title,
+        head=head,
+        lead=lead,
+        runs=[(run, _setup(run.source)) for run in runs],
+        alone=len(runs) == 1 and not lead,
+        terms=terms.occurring(arms, metrics),
+        anchor=markup.anchor,
+        style=markup.asset("uplot/uPlot.min.css") + markup.asset("templates/page.css"),
+        library=markup.asset("uplot/uPlot.iife.min.js"),
+        program=markup.asset("templates/page.js"),
+    )
+
+
+def _setup(source: Source) -> Markup:
+    """How a run was set up: facts, what differs from the default, and, folded, all of it."""
+    return markup.render(
+        "setup.html",
+        facts=settings.facts(source),
+        differing=tables.as_html(settings.differing(source.config)),
+        config=source.config,
+    )

@@ -1,21 +1,25 @@
 """The pieces of a report: functions from a run directory to sections, of which every experiment names its own."""
 
-import base64
-import html
+import functools
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from lotto_jax.objectives.state import Better
+from markupsafe import Markup
+
+from lotto_jax.reports import answer, charts, markup, panels, summary, tables
+from lotto_jax.reports import curves as training
 from lotto_jax.reports import figures as draw
-from lotto_jax.reports import summary
-from lotto_jax.reports import table2 as tables
+from lotto_jax.reports import table2 as methods
+from lotto_jax.reports.source import Section, Source
+from lotto_jax.reports.summary import Point, Winning
+from lotto_jax.reports.tables import Table
 from lotto_jax.runs import curves as logs
 from lotto_jax.runs import pictures as stored
-from lotto_jax.runs import provenance
 from lotto_jax.runs.files import write_atomically
-from lotto_jax.runs.results import Result
+
+__all__ = ["Section", "Source", "aligned", "embedded", "html_table"]  # what a section of one's own is made with
 
 TABLE2 = """\
 Mean (± standard deviation) over seeds; in brackets the share of the unpruned network's. Compression is the share of
@@ -25,90 +29,85 @@ all the training that a ticket needs, its search included (the pruning itself in
 devices of one ticket, without compilation; tickets that trained together have their common mean, without a spread."""
 
 
-class Source(NamedTuple):
-    """What a report is made from.
-
-    Attributes:
-      path: the run directory.
-      config: its configuration as JSON has it.
-      results: the rows of results.csv.
-      title: of the report.
-    """
-
-    path: Path
-    config: dict[str, Any]
-    results: list[Result]
-    title: str
-
-    def figure(self, name: str) -> Path:
-        """Where a figure goes, without suffix."""
-        return self.path / "figures" / name
-
-    def measured(self, metric: str) -> dict[str, Any]:
-        """What metrics.json says of a metric."""
-        return provenance.read(self.path).get(metric, {})
-
-    def better(self, metric: str) -> Better:
-        """Which values of a metric are better; neither where the run does not say."""
-        return self.measured(metric).get("better", "neither")
-
-
-class Section(NamedTuple):
-    """A piece of a report: lines for the terminal, HTML, and the files that it wrote."""
-
-    text: list[str]
-    body: list[str]
-    files: Sequence[Path] = ()
-
-
 def measured_with(entry: dict[str, Any]) -> str:
     """An entry of metrics.json in words; empty where it says no more than the direction."""
-    words = {field: value for field, value in entry.items() if field not in ("better", "tolerance")}
-    return ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in words.items())
+    known = {field: value for field, value in entry.items() if field not in ("better", "tolerance")}
+    return ", ".join(f"{field.replace('_', ' ')} {value}" for field, value in known.items())
 
 
 def metrics(source: Source) -> list[Section]:
-    """For every metric its winning sparsity in words, metric against sparsity, and a table."""
-    return [_metric(source, metric) for metric in summary.metrics(source.results)]
+    """For every metric its winning sparsity in words, metric against sparsity, and a table; the one that decides first.
+
+    Metrics without a direction come last.
+    """
+    decides = answer.judged_by(source)
+    rank = lambda name: (name != decides, source.better(name) == "neither")  # noqa: E731
+    return [_metric(source, name) for name in sorted(summary.metrics(source.results), key=rank)]
 
 
 def _metric(source: Source, metric: str) -> Section:
-    points, entry = summary.points(source.results, metric), source.measured(metric)
-    choices = list(dict.fromkeys(p.pruned for p in points if draw.in_rounds(p.arm)))
-    tolerance = source.config["report"]["tolerance"] or entry.get("tolerance", 0.0)
-    found = [summary.winning(points, source.better(metric), pruned, tolerance) for pruned in choices]
-    wins = [win for win in found if win is not None]
+    points, entry, better = source.points(metric), source.measured(metric), source.better(metric)
+    choices = panels.choices(points)
+    wins = [win for win in (source.winning(metric, pruned) for pruned in choices) if win is not None]
+    strict = [win for win in (source.strictly_winning(metric, pruned) for pruned in choices) if win is not None]
     sentences = [summary.sentence(win, metric) for win in wins]
-    strict = [summary.strictly_winning(points, source.better(metric), pruned, tolerance) for pruned in choices]
-    sentences += [summary.strict_sentence(win, metric) for win in strict if win is not None]
-    words = [f"Measured with: {measured_with(entry)}."] if measured_with(entry) else []
+    sentences += [summary.strict_sentence(win, metric) for win in strict]
+    direction = f"{answer.BETTER[better].capitalize()}."
+    said = [f"Measured with: {measured_with(entry)}."] if measured_with(entry) else []
     text = ["", f"{metric} (mean ± standard deviation over seeds)"]
-    body = [f"<h2>{html.escape(metric)}</h2>", *(f"<p>{html.escape(s)}</p>" for s in [*sentences, *words])]
+    body = [paragraph(s) for s in [direction, *sentences, *said]]
     files: list[Path] = []
     if choices and not any(p.values for p in points):
         lost = f"All tickets collapsed: {metric} has no values to draw."
-        text, body = [*text, lost], [*body, f"<p>{html.escape(lost)}</p>"]
+        text, body = [*text, lost], [*body, paragraph(lost)]
     elif choices:
-        files = draw.against_sparsity(points, metric, wins, source.title, source.figure(f"{metric}_against_sparsity"))
-        body += [embedded(files)]
+        shown = panels.of_metric(points, metric, wins)
+        name = f"{metric}_against_sparsity"
+        files = source.draw(name, functools.partial(draw.against_sparsity, shown, source.title))
+        caption = f"{panels.words(metric)} against sparsity; bars, and the band of the dense network: one standard "
+        caption += "deviation over seeds"
+        body.append(charts.html([charts.against_sparsity(panel) for panel in shown], caption, files))
     for choice in choices or list(dict.fromkeys(p.pruned for p in points if p.arm != "dense")) or ["both"]:
-        table = summary.table([p for p in points if p.pruned == choice or p.arm == "dense"])
-        text += [f"\n{choice} pruned:" if len(choices) > 1 else "", *aligned(*table)]
-        body += [f"<h3>{choice} pruned</h3>" if len(choices) > 1 else "", html_table(*table)]
-    return Section([*text, "", *sentences], body, files)
+        here = [p for p in points if p.pruned == choice or p.arm == "dense"]
+        table = _of_arms(metric, choice, here, wins, strict)
+        text += [f"\n{choice} pruned:" if len(choices) > 1 else "", *tables.as_text(table._replace(marked={}))]
+        files = [*files, *tables.write(table, source.tables)]
+        body.append(tables.as_html(table))
+    return Section([*text, "", *sentences], body, files, panels.words(metric))
+
+
+def _of_arms(metric: str, pruned: str, points: list[Point], wins: list[Winning], strict: list[Winning]) -> Table:
+    """A metric of all arms, with the rows of the winning sparsities marked."""
+    header, rows = summary.table(points)
+    sparsities = sorted({round(p.sparsity, 4) for p in points})
+    marked = {}
+    for found, word in ((strict, "winning, strictly"), (wins, "winning")):
+        for win in found:
+            if win.pruned == pruned and win.sparsity is not None:
+                row = sparsities.index(round(win.sparsity, 4))
+                marked[row] = "winning, also strictly" if row in marked else word
+    caption = f"{panels.words(metric)}, {pruned} pruned: mean ± standard deviation over seeds"
+    return Table(header, rows, f"{metric}_{pruned}", caption, marked)
 
 
 def curves(source: Source) -> list[Section]:
     """Training curves of two arms, winning and random tickets where there are any; a section for each metric."""
-    log = logs.read(source.path)
-    if not log:
-        return []
-    known = {"position", "pruned", "round", "arm", "seed", "sparsity", "step"}
-    made = []
-    for name in [key for key in log[-1] if key not in known]:
-        files = draw.training_curves(log, name, source.figure(f"{name}_curves"))
-        made.append(Section([], [f"<h2>Training: {html.escape(name)}</h2>", embedded(files)], files))
+    log, made = logs.read(source.path), []
+    for name in training.names(log):
+        groups = training.by_arm(log, name)
+        files = source.draw(f"{name}_curves", functools.partial(draw.training_curves, groups, name))
+        caption = f"training {panels.words(name)}, mean over seeds, by sparsity"
+        body = [charts.html([charts.training(group, name) for group in groups], caption, files)]
+        if source.measured(name).get("better", "lower") == "lower" and (slope := training.end_slope(log, name)):
+            body.insert(0, paragraph(at_the_end(slope)))
+        made.append(Section([], body, files, f"{panels.words(name)} while training"))
     return made
+
+
+def at_the_end(slope: training.Slope) -> str:
+    """The slope of the dense network's curve in words."""
+    said = f"Over the last {training.END:.0%} of training the dense network's loss changes by {slope.mean:+.1%}"
+    return said + (": it still falls, so longer training would change the results." if slope.still_falls else ".")
 
 
 def mask_distances(source: Source) -> list[Section]:
@@ -116,54 +115,87 @@ def mask_distances(source: Source) -> list[Section]:
     history = stored.read_channel_masks(source.path)
     if history is None:
         return []
-    files = draw.mask_distances(history, source.config["early_bird"], source.figure("mask_distances"))
-    return [Section([], ["<h2>Channel masks during the search</h2>", embedded(files)], files)]
+    early_bird = source.config["early_bird"]
+    files = source.draw("mask_distances", functools.partial(draw.mask_distances, history, early_bird), always=True)
+    return [Section([], [embedded(files)], files, "Channel masks during the search")]
 
 
 def pictures(source: Source) -> list[Section]:
-    """Grids of reconstructions and samples."""
-    images, made = stored.read_images(source.path) or {}, []
+    """Grids of reconstructions and samples, with the row of the winning sparsity marked."""
+    found, made = grids(source), []
+    for kind, chosen in found.items():
+        win = answer.of(source).win
+        at = None if win is None else win.sparsity
+        files = source.draw(kind, functools.partial(draw.image_grid, chosen, winning=at), always=True)
+        caption = f"{kind} by sparsity"
+        caption += ", red: the sparsest row up to the winning sparsity" if at is not None else ""
+        made.append(Section([], [embedded(files, caption)], files, kind.capitalize()))
+    return made
+
+
+def grids(source: Source) -> dict[str, dict[str, Any]]:
+    """The pictures of a run by kind: `<arm>/<sparsity>`, and `original` where they are reconstructions."""
+    images, made = stored.read_images(source.path) or {}, {}
     for kind in dict.fromkeys(name.split("/")[0] for name in images if "/" in name):
-        chosen = {name.partition("/")[2]: p for name, p in images.items() if name.startswith(f"{kind}/")}
+        made[kind] = {name.partition("/")[2]: p for name, p in images.items() if name.startswith(f"{kind}/")}
         if kind == "reconstructions":
-            chosen["original"] = images["original"]
-        files = draw.image_grid(chosen, source.figure(kind))
-        made.append(Section([], [f"<h2>{kind.capitalize()}</h2>", embedded(files)], files))
+            made[kind]["original"] = images["original"]
     return made
 
 
 def table2(source: Source) -> list[Section]:
-    """Table 2 as text, Markdown and CSV, and Figure 7."""
-    header, rows = tables.table(source.results)
-    markdown, comma = source.path / "table2.md", source.path / "table2.csv"
-    write_atomically(markdown, tables.as_markdown(header, rows))
-    write_atomically(comma, tables.as_csv(source.results))
-    directions = {metric: source.better(metric) for metric in summary.metrics(source.results)}
-    shown = tables.judged_by(source.results, directions)
-    files = draw.costs(tables.rows(source.results), shown, source.figure("costs"))
-    text = [*aligned(header, rows), "", *textwrap.wrap(TABLE2, 120)]
-    body = [html_table(header, rows), f"<p>{TABLE2}</p>", embedded(files)]
+    """Table 2 as text, Markdown, CSV and LaTeX, and Figure 7."""
+    table = Table(*methods.table(source.results), "table2", "Ways to a smaller network (the paper's Table 2)")
+    root = source.out or source.path
+    markdown, comma = root / "table2.md", root / "table2.csv"
+    root.mkdir(parents=True, exist_ok=True)
+    write_atomically(markdown, tables.as_markdown(table))
+    write_atomically(comma, methods.as_csv(source.results))
+    files = [markdown, comma, *tables.write(table._replace(name="table2_shown"), source.tables)]
+    shown = methods.judged_by(source.results, {m: source.better(m) for m in summary.metrics(source.results)})
+    rows = methods.rows(source.results)
+    drawn = source.draw("costs", functools.partial(draw.costs, rows, shown))
+    text = [*tables.as_text(table), "", *textwrap.wrap(TABLE2, 120)]
+    body = [tables.as_html(table), paragraph(TABLE2), charts.html(costs(rows, shown), "What tickets cost", drawn)]
     for metric in summary.metrics(source.results):
-        if words := measured_with(source.measured(metric)):
-            body.append(f"<p>{html.escape(f'{metric}: {words}.')}</p>")
-    return [Section(text, body, [markdown, comma, *files])]
+        if said := measured_with(source.measured(metric)):
+            body.append(paragraph(f"{metric}: {said}."))
+    return [Section(text, body, [*files, *drawn], "Ways to a smaller network")]
+
+
+def costs(rows: Sequence[methods.Row], metric: str) -> list[charts.Spec]:
+    """The charts of Figure 7."""
+    named = {"flops": "FLOPs of training", "training_seconds": "seconds of training"}
+    made = []
+    for x, y in (("flops", metric), ("compression", "flops"), ("compression", "training_seconds")):
+        lines: dict[str, list[tuple[float, Point]]] = {}
+        for row in rows:
+            if row.points.get(y) and (x == "compression" or row.points.get(x)):
+                lines.setdefault(row.method, []).append(
+                    (row.compression if x == "compression" else row.mean(x), row.points[y])
+                )
+        label = named.get(y, panels.words(y))
+        made.append(charts.scatter(lines, named.get(x, x), label, label, percent=x == "compression"))
+    return made
+
+
+def paragraph(text: str) -> Markup:
+    """A paragraph of the page."""
+    return Markup("<p>{}</p>").format(text)
 
 
 def aligned(header: list[str], rows: list[list[str]]) -> list[str]:
     """A table for the terminal, columns to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
+    return tables.as_text(Table(header, rows))
 
 
-def html_table(header: list[str], rows: list[list[str]]) -> str:
+def html_table(header: list[str], rows: list[list[str]], caption: str = "") -> Markup:
     """A table for the page."""
-    cells = lambda tag, row: "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)  # noqa: E731
-    lines = [f"<tr>{cells('td', row)}</tr>" for row in rows]
-    return f"<table><tr>{cells('th', header)}</tr>{''.join(lines)}</table>"
+    return tables.as_html(Table(header, rows, caption=caption))
 
 
-def embedded(files: list[Path]) -> str:
+def embedded(files: Sequence[Path], caption: str = "") -> Markup:
     """The PNG among the files of a figure, as part of the page."""
     path = next(file for file in files if file.suffix == ".png")
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{html.escape(path.stem)}" src="data:image/png;base64,{data}">'
+    shown = caption or panels.words(path.stem)
+    return markup.render("picture.html", caption=shown, picture=charts.embedded(path))

@@ -3,6 +3,7 @@
 | file | module | what |
 |---|---|---|
 | `config.json`, `.lock` | `directory` | resolved configuration and versions; one process at a time |
+| `begun` in `config.json` | `origin` | command, commit, device and date of the first start |
 | `progress.json` | `directory` | how many phases are done |
 | `finished.json` | `finished` | what a run of a sweep was finished with |
 | `results.csv` | `results` | one measurement a row |

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from lotto_jax import config as configuration
 from lotto_jax import names
+from lotto_jax.runs import origin
 from lotto_jax.runs.files import DamagedError, read_json, write_sealed, writing
 from lotto_jax.training import hosts
 
@@ -95,6 +96,7 @@ class RunDirectory:
             versions = {name: version(name) for name in VERSIONED}
             before = {"format": FORMAT, "config": values, "digest": configuration.digest(config), "data": data}
             before |= {"modules": names.places(configuration.flatten(values).values()), "versions": versions}
+            before |= {"begun": origin.here()}
         self._store(before)
 
     def _stored(self) -> dict[str, Any] | None:
@@ -146,8 +148,8 @@ class RunDirectory:
 def read_config(path: Path) -> dict[str, Any]:
     """What config.json of a run holds.
 
-    `format`, `config`, `digest`, `data` (its fingerprint), `modules` (where the user's own code was found) and
-    `versions`. That code can be imported afterwards.
+    `format`, `config`, `digest`, `data` (its fingerprint), `modules` (where the user's own code was found), `versions`
+    and `begun` (`origin.here` at its first start). That code can be imported afterwards.
 
     Raises:
       ValueError: if there is no run, or config.json is damaged.

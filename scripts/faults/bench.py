@@ -236,7 +236,7 @@ def kind(path: str) -> str:
     """A path with its numbers, hashes and ticket names taken out."""
     path = re.sub(r"/d/[0-9a-f]+$", "/d/*", path)
     path = re.sub(r"tickets/[^/]+/", "tickets/*/", path)
-    path = re.sub(r"(figures|tensorboard)/.*(\.\w+)$", r"\1/*\2", path)
+    path = re.sub(r"(figures|tables|tensorboard)/.*(\.\w+)$", r"\1/*\2", path)
     return re.sub(r"(?<=/)\d+(?=/)", "*", path)
 
 

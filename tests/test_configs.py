@@ -19,9 +19,15 @@ FILES = [p for p in sorted((Path(__file__).resolve().parents[1] / "configs").glo
 
 GP = ("", "cpu", "gp")
 VARIANTS = {name: ("", "cpu", "rewind0") for name in ("dcgan_cifar10", "linear_ae_mnist")}
-VARIANTS |= {"quickstart": ("",), "wgan_cifar10": GP, "wgan_celeba": GP}
+VARIANTS |= {"quickstart": ("",), "flow_mixture": ("", "diffusion"), "wgan_cifar10": GP, "wgan_celeba": GP}
 CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("", "cpu"))]
-SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "celeb_a": (32, 32, 3)}
+SHAPES = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "celeb_a": (32, 32, 3),
+    "mixture": (1, 1, 2),
+}
 
 
 @pytest.mark.parametrize(("path", "variant"), CASES, ids=lambda case: getattr(case, "stem", case))
@@ -49,7 +55,13 @@ def test_a_configuration_file_is_complete_and_valid(path, variant):
 
 def test_the_sweep_of_table_1_lists_all_its_networks():
     listed = sweep.read(FILES[0].parent / "table1.txt")
-    others = {"quickstart", "table2_dcgan_cifar10", "transfer_vae_to_dcgan_cifar10", "transfer_dcgan_to_vae_cifar10"}
+    others = {
+        "quickstart",
+        "flow_mixture",
+        "table2_dcgan_cifar10",
+        "transfer_vae_to_dcgan_cifar10",
+        "transfer_dcgan_to_vae_cifar10",
+    }
     others |= {path.stem for path in FILES if path.stem.startswith("resnet18")}
     assert sorted(listed) == sorted(path.stem for path in FILES if path.stem not in others)
 

@@ -80,6 +80,7 @@ def test_a_step_keeps_pruned_entries_at_zero_and_the_structure_of_the_state(name
 
 DIRECTIONS = {
     "reconstruction": {"reconstruction_loss": "lower"},
+    "diffusion": {"loss": "lower", "bits_per_dim": "lower", **{f"loss_level_{i}": "lower" for i in range(1, 5)}},
     "elbo": {"loss": "lower", "reconstruction_loss": "lower", "kl": "neither"},
     "adversarial": {"generator_loss": "neither", "discriminator_loss": "neither", "collapsed": "neither"},
     "classification": {"loss": "lower", "accuracy": "higher"},

@@ -19,7 +19,10 @@ FILES = [p for p in sorted((Path(__file__).resolve().parents[1] / "configs").glo
 
 GP = ("", "cpu", "gp")
 VARIANTS = {name: ("", "cpu", "rewind0") for name in ("dcgan_cifar10", "linear_ae_mnist")}
-VARIANTS |= {"quickstart": ("",), "flow_mixture": ("", "diffusion"), "wgan_cifar10": GP, "wgan_celeba": GP}
+VARIANTS |= {name: ("", "cpu", "early_bird") for name in ("ddpm_cifar10", "ddpm_mnist", "flow_cifar10", "flow_mnist")}
+VARIANTS |= {"flow_mixture": ("", "diffusion"), "transfer_flow_mixture": ("", "diffusion")}
+VARIANTS |= {"flow_digits": ("", "diffusion", "early_bird")}
+VARIANTS |= {"quickstart": ("",), "wgan_cifar10": GP, "wgan_celeba": GP}
 CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("", "cpu"))]
 SHAPES = {
     "digits": (8, 8, 1),
@@ -57,12 +60,12 @@ def test_the_sweep_of_table_1_lists_all_its_networks():
     listed = sweep.read(FILES[0].parent / "table1.txt")
     others = {
         "quickstart",
-        "flow_mixture",
         "table2_dcgan_cifar10",
         "transfer_vae_to_dcgan_cifar10",
         "transfer_dcgan_to_vae_cifar10",
     }
-    others |= {path.stem for path in FILES if path.stem.startswith("resnet18")}
+    kinds = ("resnet18", "ddpm", "flow", "dit", "transfer_flow")
+    others |= {path.stem for path in FILES if path.stem.startswith(kinds)}
     assert sorted(listed) == sorted(path.stem for path in FILES if path.stem not in others)
 
 

@@ -14,7 +14,7 @@ import optax
 from ml_collections import ConfigDict
 
 from lotto_jax import names
-from lotto_jax.models import autoencoder, classifier, dcgan, float8, mlp, resnet_gan, sngan, vae
+from lotto_jax.models import autoencoder, classifier, dcgan, dit, float8, mlp, resnet_gan, sngan, unet, vae
 from lotto_jax.objectives import adversarial, classification, diffusion, elbo, flow_matching, reconstruction
 from lotto_jax.objectives.state import Objective
 from lotto_jax.training import detection
@@ -39,6 +39,8 @@ NETWORKS: dict[str, Network] = {
     "dcgan": Network("adversarial", (dcgan.Generator, dcgan.Discriminator)),
     "sngan": Network("adversarial", (dcgan.Generator, sngan.Discriminator)),
     "resnet_dcgan": Network("adversarial", (resnet_gan.Generator, resnet_gan.Discriminator)),
+    "dit": Network("diffusion", (dit.DiT,), ("flow_matching",)),
+    "unet": Network("diffusion", (unet.UNet,), ("flow_matching",)),
     "mlp": Network("diffusion", (mlp.MLP,), ("flow_matching",)),
     "resnet18": Network("classification", (classifier.ResNet18,)),
 }

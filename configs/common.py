@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from lotto_jax import config as base
 
 
-def paper(dataset: str, model: dict, optimizer: dict, components: tuple[str, str], **objective) -> ConfigDict:
+def paper(dataset: str, model: dict, optimizer: dict, components: tuple[str, ...], **objective) -> ConfigDict:
     """A search at the paper's scale: 5 seeds, 20 rounds of 20 %, both components and each by itself.
 
     Args:

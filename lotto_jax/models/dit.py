@@ -100,8 +100,8 @@ class DiT(nn.Module):
         condition = dense(self.width, "time_1", normal)(nn.swish(condition))
         for i in range(self.depth):
             tokens = _Block(self.heads, self.ratio, self.dtype, name=f"block_{i}")(tokens, condition)
-        modulation = dense(2 * self.width, "modulation", zeros)(nn.swish(condition))
-        tokens = modulated(tokens, *jnp.split(modulation, 2, axis=-1), self.dtype)
+        shift, scale = jnp.split(dense(2 * self.width, "modulation", zeros)(nn.swish(condition)), 2, axis=-1)
+        tokens = modulated(tokens, shift, scale, self.dtype)
         y = dense(self.patch**2 * self.channels, "output", zeros)(tokens)
         y = y.reshape(batch, side, side, self.patch, self.patch, self.channels).transpose(0, 1, 3, 2, 4, 5)
         return y.reshape(x.shape).astype(jnp.float32)

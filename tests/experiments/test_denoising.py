@@ -91,6 +91,24 @@ def test_the_all_true_ticket_from_the_snapshot_is_the_original_run_bit_for_bit()
     assert not np.array_equal(*(jax.tree.leaves(s.model_state)[0] for s in (whole, lost)))
 
 
+def test_tickets_of_a_flow_start_a_diffusion_with_the_same_masks(searched, tmp_path):
+    settings = {"experiment": "transfer", "imp__arms": ("winning", "transfer"), "metrics__names": ()}
+    objective = {"name": "diffusion", "noise_steps": 10, "sample_steps": 2, "ema": 0.9}
+    chosen = config(objective=objective, imp__rewind_step=3, **settings)
+    chosen.transfer.source = str(searched)
+    run(chosen, tmp_path / "run")
+    found = {r.arm: r for r in read_results(tmp_path / "run") if r.metric == "loss" and r.seed == 0}
+    assert found["transfer"].sparsity == found["winning"].sparsity == pytest.approx(0.75, abs=0.01)
+    with kept.opened(tmp_path / "run") as phases:
+        own, names = phases.restore(1), [t.arm for t in kept.tickets_of(phases, 1)]
+    with kept.opened(searched) as phases:
+        source = phases.restore(1)
+    first = names.index("transfer")
+    zero = lambda tree, i: [np.asarray(x)[i] == 0 for x in jax.tree.leaves(tree) if x.ndim > 2]  # noqa: E731
+    for a, b in zip(zero(own["model_state"]["ema"], first), zero(source["params"], 0), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_points_are_packed_as_they_are():
     image = np.random.default_rng(0).normal(size=(5, 1, 1, 2)).astype(np.float32)
     packed = packing.pack(image, np.arange(5, dtype=np.int32))
@@ -104,6 +122,6 @@ def test_what_points_cannot_do_is_one_sentence(tmp_path):
         run(config(dataset__image_size=8), tmp_path / "run")
     with pytest.raises(ValueError, match=r"'elbo', but mlp is trained by 'diffusion' \(or 'flow_matching'\); leave"):
         run(config(objective={"name": "elbo"}), tmp_path / "run")
-    with pytest.raises(ValueError, match=r"config.objective.sampler is not a field of|takes ddpm or ddim|heun"):
+    with pytest.raises(ValueError, match=r"sampler is 'heun'; a diffusion takes ddpm or ddim"):
         run(config(objective={"name": "diffusion", "sampler": "heun"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()

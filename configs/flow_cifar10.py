@@ -1,7 +1,6 @@
 """Flow matching on CIFAR-10, by the UNet of `ddpm_cifar10.py`: rectified flow.
 
-Variants: `configs/flow_cifar10.py:cpu` is scaled down to two CPU cores (`common.denoiser`);
-`configs/flow_cifar10.py:early_bird` looks for early birds among the norm groups instead of masks of weights.
+Variant: `configs/flow_cifar10.py:cpu` is scaled down to two CPU cores (`common.denoiser`).
 """
 
 from ml_collections import ConfigDict
@@ -14,4 +13,4 @@ def get_config(variant: str = "") -> ConfigDict:
     objective = {"name": "flow_matching", "sampler": "heun", "sample_steps": 25, "ema": 0.9999}
     small = {"multipliers": (1, 2, 2), "blocks": 1, "attention": (8,), "dropout": 0.0}
     config, variants = common.denoiser("cifar10", model, objective, 16, **small)
-    return common.choose(variant, config, **variants)
+    return common.choose(variant, config, cpu=variants["cpu"])

@@ -1,7 +1,6 @@
 """Flow matching on MNIST, by the UNet of `ddpm_mnist.py`: rectified flow.
 
-Variants: `configs/flow_mnist.py:cpu` is scaled down to two CPU cores (`common.denoiser`);
-`configs/flow_mnist.py:early_bird` looks for early birds among the norm groups instead of masks of weights.
+Variant: `configs/flow_mnist.py:cpu` is scaled down to two CPU cores (`common.denoiser`).
 """
 
 from ml_collections import ConfigDict
@@ -14,4 +13,4 @@ def get_config(variant: str = "") -> ConfigDict:
     objective = {"name": "flow_matching", "sampler": "heun", "sample_steps": 25, "ema": 0.9999}
     config, variants = common.denoiser("mnist", model, objective, 16, blocks=1, attention=(7,))
     config.train.epochs = 50
-    return common.choose(variant, config, **variants)
+    return common.choose(variant, config, cpu=variants["cpu"])

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from lotto_jax import config as base
 
 
-def paper(dataset: str, model: dict, optimizer: dict, components: tuple[str, str], **objective) -> ConfigDict:
+def paper(dataset: str, model: dict, optimizer: dict, components: tuple[str, ...], **objective) -> ConfigDict:
     """A search at the paper's scale: 5 seeds, 20 rounds of 20 %, both components and each by itself.
 
     Args:
@@ -45,6 +45,39 @@ def gan(dataset: str, model: dict, optimizer: dict, **objective) -> ConfigDict:
     config.train.epochs = 200
     config.metrics.names = ("frechet", "inception_score")
     return config
+
+
+def denoiser(dataset: str, model: dict, objective: dict, width: int, **small) -> tuple[ConfigDict, dict]:
+    """Diffusions and flows: Adam at 2e-4, batches of 128, 200 epochs, samples in 50 steps; and their variants.
+
+    Args:
+      dataset: its TFDS name.
+      model: the section `config.model`.
+      objective: the section `config.objective`.
+      width: of the network in the variant `cpu`.
+      **small: other fields of the network in the variant `cpu`.
+    """
+    config = paper(dataset, model, {"name": "adam", "learning_rate": 2e-4}, (), **objective)
+    config.train.batch_size = 128
+    config.train.epochs = 200
+    config.imp.arms = ("winning", "random", "random_pruned")
+    config.metrics.names = ("frechet", "precision_recall")
+
+    def scaled_down(config: ConfigDict) -> ConfigDict:
+        config = two_cores(config, epochs=4, rounds=4, fraction=0.5, width=width)
+        config.model.update(small)
+        config.objective.ema = 0.99
+        config.optimizer.learning_rate = 1e-3
+        return config
+
+    def early_bird(config: ConfigDict) -> ConfigDict:
+        config.experiment = "early_bird"
+        config.early_bird.compressions = (0.3, 0.5, 0.7)
+        for field in ("pruned", "arms"):
+            config.imp[field] = base.default().imp[field]
+        return config
+
+    return config, {"cpu": scaled_down, "early_bird": early_bird}
 
 
 def wgan(dataset: str, variant: str) -> ConfigDict:

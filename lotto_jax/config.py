@@ -18,7 +18,7 @@ def default() -> ConfigDict:
     config.seeds = (0, 1, 2)
 
     config.dataset = ConfigDict()
-    config.dataset.name = "digits"  # digits (bundled), a TFDS name, folder, or "package.module:function" of your own
+    config.dataset.name = "digits"  # digits, mixture, a TFDS name, folder, or "package.module:function" of your own
     config.dataset.data_dir = ""  # of TFDS datasets (empty: $TFDS_DATA_DIR, then ~/tensorflow_datasets), or the folder
     config.dataset.train_examples = 0  # the first so many training examples; 0: all of them
     config.dataset.validation_examples = 0  # held out from the end of the training split; 0: the dataset's own, if any

@@ -10,6 +10,7 @@ import pytest
 from lotto_jax import config as configuration
 from lotto_jax import experiments
 from lotto_jax.cli import load_config
+from lotto_jax.data.dataset import zeros
 from lotto_jax.data.sources import Dataset, Split
 from lotto_jax.experiments import build, measure, sweep
 from lotto_jax.training.feed import Feed
@@ -23,9 +24,18 @@ GP = ("", "cpu", "gp", *RULES)
 VARIANTS = {name: ("", "cpu", "rewind0") for name in ("dcgan_cifar10", "linear_ae_mnist")}
 VARIANTS |= {"conv_ae_cifar10": ("", "cpu", *RULES)}
 VARIANTS |= {"ablation_linear_ae_mnist": ("", "none,sigmoid,flax,3e-4,1000,10", "relu,none,pytorch,1e-3,10,30")}
+VARIANTS |= {name: ("", "cpu", "early_bird") for name in ("ddpm_cifar10", "ddpm_mnist")}
+VARIANTS |= {"flow_mixture": ("", "diffusion", "epsilon"), "transfer_flow_mixture": ("", "diffusion")}
+VARIANTS |= {"flow_digits": ("", "diffusion", "early_bird")}
 VARIANTS |= {"quickstart": ("",), "wgan_cifar10": GP, "wgan_celeba": GP}
 CASES = [(path, variant) for path in FILES for variant in VARIANTS.get(path.stem, ("", "cpu"))]
-SHAPES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3), "celeb_a": (32, 32, 3)}
+SHAPES = {
+    "digits": (8, 8, 1),
+    "mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "celeb_a": (32, 32, 3),
+    "mixture": (1, 1, 2),
+}
 
 
 @pytest.mark.parametrize(("path", "variant"), CASES, ids=lambda case: getattr(case, "stem", case))
@@ -39,7 +49,7 @@ def test_a_configuration_file_is_complete_and_valid(path, variant):
     objective = build.objective(config, SHAPES[config.dataset.name], 10)
     measure.check(config, objective)
     count = config.dataset.train_examples or 50_000
-    split = Split(np.zeros((count, 1, 1, 1), np.uint8), np.zeros(count, np.int32))
+    split = Split(zeros((count, *SHAPES[config.dataset.name]), np.uint8), np.zeros(count, np.int32))
     data = Dataset(config.dataset.name, "1.0.0", split, split, split, ("plane",), False)
     for part in [config, *experiments.parts_of(config)]:
         feed = Feed(data, config.train.batch_size, config.train.epochs, config.evaluation.split)
@@ -60,7 +70,8 @@ def test_the_sweep_of_table_1_lists_all_its_networks():
         "transfer_vae_to_dcgan_cifar10",
         "transfer_dcgan_to_vae_cifar10",
     }
-    others |= {path.stem for path in FILES if path.stem.startswith("resnet18")}
+    kinds = ("resnet18", "ddpm", "flow", "dit", "transfer_flow")
+    others |= {path.stem for path in FILES if path.stem.startswith(kinds)}
     assert sorted(listed) == sorted(path.stem for path in FILES if path.stem not in others)
 
 

@@ -1,11 +1,11 @@
-"""What every source of data gives: splits of uint8 images with integer labels."""
+"""What every source of data gives: splits of uint8 images, or of float32 vectors, with integer labels."""
 
 import hashlib
 from collections.abc import Sized
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 SPLITS = ("train", "validation", "test")
 FINGERPRINT_IMAGES = 64  # of each split
@@ -15,11 +15,11 @@ class Split(NamedTuple):
     """Examples of one split.
 
     Attributes:
-      image: uint8 [n, height, width, channels].
+      image: uint8 [n, height, width, channels]; or float32 [n, 1, 1, numbers] of points, which are no images.
       label: int32: classes [n], or 0 and 1 for each of several attributes [n, attributes].
     """
 
-    image: UInt8[np.ndarray, "n height width channels"]
+    image: UInt8[np.ndarray, "n height width channels"] | Float[np.ndarray, "n height width channels"]
     label: Int[np.ndarray, "n *attributes"]
 
 
@@ -47,6 +47,11 @@ class Dataset(NamedTuple):
         """(height, width, channels)."""
         height, width, channels = self.train.image.shape[1:]
         return height, width, channels
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the examples are images, which can be drawn and which networks of images can look at."""
+        return self.train.image.dtype == np.uint8
 
     @property
     def classes(self) -> int:

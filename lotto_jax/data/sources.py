@@ -1,4 +1,4 @@
-"""Datasets by name: the bundled digits, a folder of images, a TFDS dataset, or what a function of the user's returns.
+"""Datasets by name: the bundled digits and mixture, a folder of images, a TFDS dataset, or what a function returns.
 
 A source is a module of this package with the three functions of `Source`, and a row of `SOURCES`.
 """
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from lotto_jax import names
-from lotto_jax.data import digits, folder, own, tfds
+from lotto_jax.data import digits, folder, mixture, own, tfds
 from lotto_jax.data.dataset import SPLITS, Dataset, Split
 
 
@@ -22,7 +22,8 @@ class Source(Protocol):
     def load(self, name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.ndarray]]:
         """The version, and the arrays.
 
-        `train_image`, `test_image` and, if there are any, `validation_image`: uint8 [n, height, width, channels];
+        `train_image`, `test_image` and, if there are any, `validation_image`: uint8 [n, height, width, channels], or
+        float32 [n, 1, 1, numbers];
         a label for each, `train_label`, ...: int32 [n] or [n, attributes]; `label_names`, if there are any: [classes]
         or [attributes].
         """
@@ -37,7 +38,7 @@ class Source(Protocol):
         """Number of classes or attributes of the labels that `load` gives; None if unknown."""
 
 
-SOURCES: dict[str, Source] = {"digits": digits, "folder": folder}
+SOURCES: dict[str, Source] = {"digits": digits, "folder": folder, "mixture": mixture}
 
 
 def _source(name: str) -> Source:
@@ -55,9 +56,9 @@ def load(
     """Load a dataset; images of TFDS datasets and of folders are decoded once, into the cache (see `cache.root`).
 
     Args:
-      name: `digits`; `folder`, a directory of images (see `folder`); `package.module:function`, a function of the
-        user's own (see `own`); or the name of a TFDS dataset with an `image` feature and a `label` or `attributes`
-        feature.
+      name: `digits`; `mixture`, points in the plane; `folder`, a directory of images (see `folder`);
+        `package.module:function`, a function of the user's own (see `own`); or the name of a TFDS dataset with an
+        `image` feature and a `label` or `attributes` feature.
       data_dir: the directory of images; or where TFDS datasets lie: empty for $TFDS_DATA_DIR, then
         ~/tensorflow_datasets.
       train_examples: use only the first so many training examples (0: all).

@@ -14,17 +14,21 @@ import optax
 from ml_collections import ConfigDict
 
 from lotto_jax import names
-from lotto_jax.models import autoencoder, classifier, dcgan, float8, resnet_gan, sngan, vae
-from lotto_jax.objectives import adversarial, classification, elbo, reconstruction
+from lotto_jax.models import autoencoder, classifier, dcgan, dit, float8, mlp, resnet_gan, sngan, unet, vae
+from lotto_jax.objectives import adversarial, classification, diffusion, elbo, flow_matching, reconstruction
 from lotto_jax.objectives.state import Objective
 from lotto_jax.training import detection
 
 
 class Network(NamedTuple):
-    """What a model's name stands for: its parts, each with its own optimizer, and the objective that trains them."""
+    """What a model's name stands for: its parts, each with its own optimizer, and the objective that trains them.
+
+    `others` are objectives that can train them, too, where `config.objective.name` says so.
+    """
 
     objective: str
     parts: tuple[Callable[..., nn.Module], ...]
+    others: tuple[str, ...] = ()
 
 
 NETWORKS: dict[str, Network] = {
@@ -35,12 +39,17 @@ NETWORKS: dict[str, Network] = {
     "dcgan": Network("adversarial", (dcgan.Generator, dcgan.Discriminator)),
     "sngan": Network("adversarial", (dcgan.Generator, sngan.Discriminator)),
     "resnet_dcgan": Network("adversarial", (resnet_gan.Generator, resnet_gan.Discriminator)),
+    "dit": Network("diffusion", (dit.DiT,), ("flow_matching",)),
+    "unet": Network("diffusion", (unet.UNet,), ("flow_matching",)),
+    "mlp": Network("diffusion", (mlp.MLP,), ("flow_matching",)),
     "resnet18": Network("classification", (classifier.ResNet18,)),
 }
 OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "adversarial": adversarial.make,
     "classification": classification.make,
+    "diffusion": diffusion.make,
     "elbo": elbo.make,
+    "flow_matching": flow_matching.make,
     "reconstruction": reconstruction.make,
 }
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -58,15 +67,17 @@ def network_of(config: ConfigDict) -> Network | Callable[..., Objective]:
     """What `config.model.name` names: a network with its objective, or a function that makes an objective.
 
     A network of one's own is a Flax module whose params have the components as their top-level keys. Called as
-    `(image, train)` it is an autoencoder, as `(image, key, train)` a VAE (`models.vae.VAE` says what else it needs);
-    `config.objective.name` says so where it is a classifier. Or it is a `Network`, as GANs are, which have two modules.
+    `(image, train)` it is an autoencoder, as `(image, key, train)` a VAE (`models.vae.VAE` says what else it needs), as
+    `(x, time, train)` the network of a diffusion; `config.objective.name` says so where it is a classifier or the
+    network of a flow. Or it is a `Network`, as GANs are, which have two modules.
 
     Raises:
       ValueError: if there is none of this name, or it is neither.
     """
     found = names.choose(config.model.name, NETWORKS, "config.model.name")
     if isinstance(found, type) and issubclass(found, nn.Module):
-        inferred = "elbo" if "key" in _parameters(found.__call__) else "reconstruction"
+        taken = _parameters(found.__call__)
+        inferred = "elbo" if "key" in taken else "diffusion" if "time" in taken else "reconstruction"
         return Network(config.objective.get("name", inferred), (found,))
     if isinstance(found, Network) or inspect.isfunction(found):
         return found
@@ -195,10 +206,11 @@ def objective(
         made = _own(config, network, precision or config.precision, image_shape, classes, optimizer(1))
         return multiplied(made, config.matmul_precision)
     name = config.objective.get("name", network.objective)
-    if name != network.objective:
+    if name not in (network.objective, *network.others):
+        others = f" (or {', '.join(map(repr, network.others))})" if network.others else ""
         raise ValueError(
-            f"config.objective.name is {name!r}, but {config.model.name} is trained by {network.objective!r}; leave "
-            "config.objective.name out."
+            f"config.objective.name is {name!r}, but {config.model.name} is trained by {network.objective!r}{others}; "
+            "leave config.objective.name out."
         )
     make = names.choose(name, OBJECTIVES, "config.objective.name")
     fields = _fields("model", config.model, *network.parts)

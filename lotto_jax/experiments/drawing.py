@@ -22,6 +22,7 @@ def draw(run: Run) -> None:
     """Store the pictures of the phases that are kept and may be drawn; all tickets decode the same latent vectors."""
     kept = [number for number in run.rounds.steps() if run.phases[number].drawn]
     count = min(run.config.evaluation.images, len(run.feed.held_out(run.placement).label))
+    count *= run.feed.dataset.pictures
     if not count or not kept:
         return
     batch = packing.unpack(jax.tree.map(lambda x: x[:count], run.feed.held_out(run.placement)))

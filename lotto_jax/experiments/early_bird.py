@@ -36,7 +36,7 @@ class EarlyBirds:
     def __init__(self, run: Run):
         self.run, self.config = run, run.config.early_bird
         self.dense = run.build(slimming=self.config.slimming)
-        self.search = search_of(run.config, run.objective.components, run.feed.epoch_steps)
+        self.search = search_of(run.config, run.build(precision="float32"), run.feed)
         self.watched = detection.watch(self.dense, self.search)
         self.last = last_look(run.config, run.steps, self.search.interval)
         self.to_the_end = "dense" in self.config.arms

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from lotto_jax.experiments import compacting
 from lotto_jax.objectives.state import Objective
 from lotto_jax.pruning import channels
 from lotto_jax.training import detection
@@ -21,15 +22,16 @@ class Origin(NamedTuple):
     found: bool
 
 
-def search_of(config: ConfigDict, components: tuple[str, ...], epoch_steps: int) -> detection.Search:
-    """What `config.early_bird` looks for in a network with these components."""
+def search_of(config: ConfigDict, objective: Objective, feed: Feed) -> detection.Search:
+    """What `config.early_bird` looks for in the networks of an objective."""
     eb = config.early_bird
     return detection.Search(
-        components if eb.pruned == "both" else (eb.pruned,),
+        objective.components if eb.pruned == "both" else (eb.pruned,),
         tuple(eb.compressions),
-        eb.interval or epoch_steps,
+        eb.interval or feed.epoch_steps,
         channels.EarlyBird(eb.lookback, eb.threshold),
         eb.minimum,
+        {name: group.size for name, group in compacting.norm_groups(objective, feed.batch).items()},
     )
 
 
@@ -75,10 +77,10 @@ def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
             f"config.early_bird.pruned is {eb.pruned!r}, but {config.model.name} has {', '.join(components)}; "
             "it takes 'both' or one of these."
         )
-    search = search_of(config, components, feed.epoch_steps)
+    search = search_of(config, objective, feed)
     params = jax.eval_shape(objective.init, jax.random.key(0)).params
     try:
-        scales = search.scales(params)
+        scales = jax.eval_shape(search.scales, params)
     except ValueError as error:
         raise ValueError(f"{config.model.name} (pruned: {eb.pruned}) has no channels to remove: {error}") from error
     for compression in eb.compressions:

@@ -84,6 +84,11 @@ def prepare(config: ConfigDict, objective: Objective, dataset: Dataset) -> "Meas
                 f"config.metrics.names holds {metric.name!r}, which needs {metric.least} images, but there are only "
                 f"{len(dataset.train.label)} training images; leave it out."
             )
+        if set(metric.needs) & {*BY_EXTRACTOR, "classify"} and not dataset.pictures:
+            raise ValueError(
+                f"config.metrics.names holds {metric.name!r}, which looks at images, but {dataset.name} has points; "
+                "leave it out."
+            )
     chosen = config.metrics.features
     fallen_back = chosen == "auto" and not weights.default_path().is_file()
     if chosen == "auto":
@@ -346,7 +351,8 @@ class Given:
 
     def _drawn(self) -> Iterator[UInt8[Array, "batch height width channels"]]:
         count, shape = self._measure.config.metrics.samples, self._measure.dataset.image_shape
-        like = Batch(jnp.zeros((BATCH, *shape), jnp.uint8), jnp.zeros(BATCH, jnp.int32))
+        dtype = self._measure.dataset.train.image.dtype
+        like = Batch(jnp.zeros((BATCH, *shape), dtype), jnp.zeros(BATCH, jnp.int32))
         for number, start in enumerate(range(0, count, BATCH)):
             yield self._make(self._measure.objective.sample, batch=like, number=np.int32(number))[: count - start]
 
@@ -409,7 +415,10 @@ def _make(
     batch: Batch,
     number: Int[Array, ""],
 ) -> UInt8[Array, "batch height width channels"]:
-    """One batch of images of one ticket of a stack, as they would be saved; what is not finite becomes a number."""
+    """One batch of images of one ticket of a stack, as they would be saved; what is not finite becomes a number. Points
+    stay as they are.
+    """
     own_params, own_state = jax.tree.map(lambda x: x[ticket], (params, model_state))
     images = function(own_params, own_state, batch, streams.key(key, Stream.SAMPLES, number))
-    return to_uint8(jnp.nan_to_num(images))
+    finite = jnp.nan_to_num(images)
+    return to_uint8(finite) if batch.image.dtype == jnp.uint8 else finite

@@ -61,7 +61,7 @@ def of(run: Run) -> list[Program]:
     found = [Program("step", 1, split, batch, functools.partial(_step, run, splits[split])) for split in sorted(splits)]
     training = {("train", phase.tickets): run.objective for phase in run.phases}
     if reads("early_bird.interval"):  # in the first phase, whose tickets the others compact
-        search = early_bird_search.search_of(run.config, run.objective.components, run.feed.epoch_steps)
+        search = early_bird_search.search_of(run.config, run.build(precision="float32"), run.feed)
         watched = detection.watch(run.build(slimming=run.config.early_bird.slimming), search)
         training = {("train", phase.tickets): run.objective for phase in run.phases[1:]}
         training["train and look for early birds", run.phases[0].tickets] = watched

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from lotto_jax import names
 from lotto_jax.metrics import frechet
 from lotto_jax.metrics.cmmd import SCALE, SIGMA, cmmd
+from lotto_jax.metrics.energy import energy_distance
 from lotto_jax.metrics.inception_score import inception_score
 from lotto_jax.metrics.kid import kernel_distance
 from lotto_jax.metrics.precision_recall import precision_recall
@@ -38,6 +39,7 @@ INCEPTION_SCORE = {"splits": 10, "seed": 2020}
 KID = {"subsets": 100, "subset_size": 1000, "seed": 2020}
 PRECISION_RECALL = {"k": 3}
 CMMD = {"sigma": SIGMA, "scale": SCALE}
+ENERGY = {"points": 2000}
 
 
 class Given(Protocol):
@@ -171,6 +173,14 @@ METRICS: dict[str, Metric] = {
             KID,
             {"inception": ("kid_{samples}",), "": ("kd_{extractor}_{samples}",)},
             least=KID["subset_size"],
+        ),
+        Metric(
+            "energy_distance",
+            ("samples", "originals"),
+            lambda given: energy_distance(*(x[: ENERGY["points"]] for x in (given.samples, given.originals))),
+            "lower",
+            ENERGY,
+            {"": ("energy_distance_{samples}",)},
         ),
         Metric(
             "precision_recall",

@@ -14,9 +14,9 @@ Better = Literal["lower", "higher", "neither"]
 
 
 class Batch(NamedTuple):
-    """A batch as the data sources store it; objectives scale the images themselves."""
+    """A batch as the data sources store it; objectives scale the images themselves. Points are float32."""
 
-    image: UInt8[Array, "batch height width channels"]
+    image: UInt8[Array, "batch height width channels"] | Float[Array, "batch height width channels"]
     label: Int[Array, "batch *attributes"]
 
 
@@ -67,8 +67,8 @@ class Objective(NamedTuple):
       losses: which loss trains which components; every component has one.
       reconstruct: `(params, model_state, batch, key) -> images [batch, height, width, channels]` in [0, 1]; None for a
         model that has no encoder.
-      sample: the same, but as many samples as the batch has images, a function of the key alone; None for a model that
-        has no prior.
+      sample: the same, but as many samples as the batch has images, a function of the key alone; of points in their own
+        range. None for a model that has no prior.
       collapses: whether training can fail for single tickets without failing the run (GANs). `step` then skips updates
         that are not finite, and `evaluate` has a metric `collapsed`, 1 where the output is constant or not finite.
       better: `(metric, direction)` for each metric of `evaluate`: "lower" or "higher" for the values that are better,

@@ -1,6 +1,6 @@
 """The search for early-bird tickets inside the training loop: an objective whose states carry the detectors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -43,6 +43,8 @@ class Search(NamedTuple):
       interval: steps between two masks.
       detector: the criterion.
       minimum: channels that every layer keeps at least.
+      norm_groups: of a network with group norm, channels of a norm group by name of the scale. Only these scales are
+        ranked then, a whole norm group at a time, by its mean |gamma|; masks and `minimum` count norm groups.
     """
 
     components: tuple[str, ...]
@@ -50,14 +52,19 @@ class Search(NamedTuple):
     interval: int
     detector: channels.EarlyBird = channels.EarlyBird()
     minimum: int = 1
+    norm_groups: Mapping[str, int] = {}
 
     def scales(self, params: PyTree) -> dict[str, Float[Array, "channels"]]:
-        """The scales that are ranked, by leaf name.
+        """What is ranked, by leaf name: the scales, or of norm groups their mean |gamma|.
 
         Raises:
           ValueError: if there are none.
         """
-        return channels.batch_norm_scales(params, in_components(*self.components, prunable=channels.is_scale))
+        found = channels.batch_norm_scales(params, in_components(*self.components, prunable=channels.is_scale))
+        if not self.norm_groups:
+            return found
+        groups = {name: size for name, size in self.norm_groups.items() if name in found}
+        return {name: jnp.mean(jnp.abs(found[name]).reshape(-1, size), axis=1) for name, size in groups.items()}
 
     def init(self, params: PyTree) -> Detection:
         """The state before the first mask."""

@@ -1,6 +1,7 @@
 """Random streams: every random number of a run comes from a ticket's key by way of a named stream and its indices.
 
-All tickets of one seed have the same key, and so see the same batches and the same noise. The stream is folded into the
+All tickets of one seed have the same key, and so see the same batches and the same noise. (Denoising networks are
+evaluated with one noise for all seeds, see `objectives.denoising`.) The stream is folded into the
 key first, then its indices one after the other, so that no two streams share a key whatever their indices are.
 """
 

@@ -1,4 +1,7 @@
-"""A full, masked train step of every network, at the paper's width and batch 64, against PyTorch and Flax."""
+"""A full, masked train step of every network, at the paper's width and batch 64, against PyTorch and Flax.
+
+The UNet of DDPM is measured with batches of 32, and its samples by DDIM in 50 steps.
+"""
 
 import contextlib
 import gc
@@ -14,13 +17,14 @@ import numpy as np
 import optax
 
 from lotto_jax.experiments import build
-from lotto_jax.models import autoencoder, dcgan, layers, resnet_gan, sngan, vae
-from lotto_jax.objectives import adversarial, elbo, reconstruction
+from lotto_jax.models import autoencoder, dcgan, layers, resnet_gan, sngan, unet, vae
+from lotto_jax.objectives import adversarial, diffusion, elbo, reconstruction
 from lotto_jax.objectives.state import Batch, Objective
 from lotto_jax.pruning import masks
 from scripts.benchmarks.common import Row, ask_torch, interleaved
 
 BATCH = 64
+BATCHES = {"unet": 32, "wgan": 5 * BATCH}  # others than BATCH
 REPEATS = 7
 SHAPE = (32, 32, 3)
 
@@ -49,6 +53,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
         weight_clip=0.01,
     ),
     "sngan": lambda: _gan(dcgan.Generator(), sngan.Discriminator(), "hinge"),
+    "unet": lambda: diffusion.make(unet.UNet(), optax.adam(2e-4), SHAPE),
     "resnet_dcgan": lambda: _gan(resnet_gan.Generator(), resnet_gan.Discriminator(), "hinge"),
 }
 
@@ -60,7 +65,7 @@ def _step(name: str, masked: bool, plain: bool = False) -> tuple[Callable[[], ob
     half = lambda path, leaf: masked and masks.is_kernel(path, leaf)  # noqa: E731
     mask = masks.ones(state.params, half)
     mask = jax.tree.map(lambda m: m if m.ndim == 0 else jax.random.bernoulli(jax.random.key(1), 0.5, m.shape), mask)
-    size = BATCH * (5 if name == "wgan" else 1)
+    size = BATCHES.get(name, BATCH)
     images = np.random.default_rng(0).integers(0, 256, (size, *SHAPE), np.uint8)
     batch = Batch(jnp.asarray(images), jnp.zeros(size, jnp.int32))
     start = time.perf_counter()
@@ -76,15 +81,26 @@ def _step(name: str, masked: bool, plain: bool = False) -> tuple[Callable[[], ob
     return call, seconds
 
 
+def _seconds_a_sample() -> float:
+    """Seconds that a sample of the UNet takes, of a batch of 8."""
+    objective = OBJECTIVES["unet"]()
+    state, batch = objective.init(jax.random.key(0)), Batch(jnp.zeros((8, *SHAPE), jnp.uint8), jnp.zeros(8, jnp.int32))
+    assert objective.sample is not None
+    draw = jax.jit(objective.sample)
+    call = lambda: jax.block_until_ready(draw(state.params, state.model_state, batch, jax.random.key(1)))  # noqa: E731
+    return interleaved({"": call}, 1)[""] / 8
+
+
 def run(names: tuple[str, ...] = tuple(OBJECTIVES)) -> Iterator[Row]:
     """The rows of this benchmark; on CPU only, where the layers have a form of their own."""
     for name in names:
         call, compiling = _step(name, masked=True)
         unmasked, _ = _step(name, masked=False)
         # PyTorch before and after, since the machine's speed drifts.
-        peers = [ask_torch("torch_networks.py", name, str(BATCH), str(REPEATS))]
+        size = str(BATCH if name == "wgan" else BATCHES.get(name, BATCH))  # of a critic step
+        peers = [ask_torch("torch_networks.py", name, size, str(REPEATS))]
         times = interleaved({"masked": call, "unmasked": unmasked}, REPEATS)
-        peers.append(ask_torch("torch_networks.py", name, str(BATCH), str(REPEATS)))
+        peers.append(ask_torch("torch_networks.py", name, size, str(REPEATS)))
         milliseconds = 1e3 * times["masked"]
         found = [p["seconds"] for p in peers if p is not None]
         torch = float(np.mean(found)) if found else None
@@ -98,6 +114,8 @@ def run(names: tuple[str, ...] = tuple(OBJECTIVES)) -> Iterator[Row]:
         speedup = interleaved({"stock": stock}, 1)["stock"] / times["masked"]
         yield Row(f"{name}: train step", milliseconds, "ms", peer, speedup, 5.0 if name == "dcgan" else None)
         yield Row(f"{name}: compilation", compiling, "s", peer, compiling / stock_compiling)
+        if name == "unet":
+            yield Row("unet: samples", 1 / _seconds_a_sample(), "a second", "DDIM, 50 steps")
         del call, unmasked, stock
         gc.collect()
 

@@ -6,6 +6,7 @@ tests load the JAX networks' params into these modules and compare losses, gradi
 """
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -271,6 +272,143 @@ class VAE(nn.ModuleDict):
         return decoder.logits(mean + torch.exp(0.5 * log_variance) * noise), mean, log_variance
 
 
+def embed_time(time: Tensor, features: int) -> Tensor:
+    """`time_embedding.sinusoidal`."""
+    half = features // 2
+    angle = 1000 * time[:, None] * torch.exp(-math.log(10_000) * torch.arange(half) / max(half - 1, 1))
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+def group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    """As many groups as divide the channels."""
+    return nn.GroupNorm(math.gcd(groups, channels), channels, eps=1e-6)
+
+
+class ResBlock(nn.ModuleDict):
+    """A residual block of `unet.UNet`, without dropout."""
+
+    def __init__(self, inputs: int, features: int, embedded: int, groups: int):
+        super().__init__()
+        self["norm_0"] = group_norm(inputs, groups)
+        self["conv_0"] = nn.Conv2d(inputs, features, 3, 1, 1)
+        self["time"] = nn.Linear(embedded, features)
+        self["norm_1"] = group_norm(features, groups)
+        self["conv_1"] = nn.Conv2d(features, features, 3, 1, 1)
+        if inputs != features:
+            self["shortcut"] = nn.Linear(inputs, features)
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """Maps of the same size."""
+        y = self["conv_0"](F.silu(self["norm_0"](x))) + self["time"](F.silu(embedded))[:, :, None, None]
+        y = self["conv_1"](F.silu(self["norm_1"](y)))
+        if "shortcut" in self:
+            x = self["shortcut"](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return x + y
+
+
+class Attention(nn.ModuleDict):
+    """Attention of one head of `unet.UNet`."""
+
+    def __init__(self, channels: int, groups: int):
+        super().__init__()
+        self["norm"] = group_norm(channels, groups)
+        for name in ("query", "key", "value", "output"):
+            self[name] = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps of the same size."""
+        y = self["norm"](x).flatten(2).transpose(1, 2)
+        query, key, value = (self[name](y) for name in ("query", "key", "value"))
+        y = self["output"](F.scaled_dot_product_attention(query, key, value))
+        return x + y.transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class UNet(nn.ModuleDict):
+    """`unet.UNet` without dropout."""
+
+    def __init__(
+        self,
+        width: int = 128,
+        multipliers: tuple[int, ...] = (1, 2, 2, 2),
+        blocks: int = 2,
+        attention: tuple[int, ...] = (16,),
+        groups: int = 32,
+        size: int = 32,
+        channels: int = 3,
+    ):
+        super().__init__()
+        self.width, self.stages, self.blocks = width, len(multipliers), blocks
+        self["time_0"], self["time_1"] = nn.Linear(width, 4 * width), nn.Linear(4 * width, 4 * width)
+        self["image"] = nn.Conv2d(channels, width, 3, 1, 1)
+        count, kept = width, [width]
+
+        def block(name: str, inputs: int, features: int, size: int) -> None:
+            self[name] = ResBlock(inputs, features, 4 * width, groups)
+            if size in attention:
+                self[f"{name}_attention"] = Attention(features, groups)
+
+        for stage, multiplier in enumerate(multipliers):
+            for i in range(blocks):
+                block(f"down_{stage}_{i}", count, multiplier * width, size // 2**stage)
+                count = multiplier * width
+                kept.append(count)
+            if stage < self.stages - 1:
+                self[f"down_{stage}"] = nn.Conv2d(count, count, 3, 2)
+                kept.append(count)
+        for i in range(2):
+            self[f"middle_{i}"] = ResBlock(count, count, 4 * width, groups)
+        self["middle_attention"] = Attention(count, groups)
+        for stage, multiplier in reversed(list(enumerate(multipliers))):
+            for i in range(blocks + 1):
+                block(f"up_{stage}_{i}", count + kept.pop(), multiplier * width, size // 2**stage)
+                count = multiplier * width
+            if stage:
+                self[f"up_{stage}"] = nn.Conv2d(count, count, 3, 1, 1)
+        self["norm"], self["output"] = group_norm(count, groups), nn.Conv2d(count, channels, 3, 1, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """The network's output at times in [0, 1]."""
+        embedded = self["time_1"](F.silu(self["time_0"](embed_time(time, self.width))))
+
+        def block(name: str, y: Tensor) -> Tensor:
+            y = self[name](y, embedded)
+            return self[f"{name}_attention"](y) if f"{name}_attention" in self else y
+
+        y = self["image"](x)
+        kept = [y]
+        for stage in range(self.stages):
+            for i in range(self.blocks):
+                y = block(f"down_{stage}_{i}", y)
+                kept.append(y)
+            if stage < self.stages - 1:
+                y = self[f"down_{stage}"](F.pad(y, (0, 1, 0, 1)))
+                kept.append(y)
+        y = self["middle_1"](self["middle_attention"](self["middle_0"](y, embedded)), embedded)
+        for stage in reversed(range(self.stages)):
+            for i in range(self.blocks + 1):
+                y = block(f"up_{stage}_{i}", torch.cat([y, kept.pop()], dim=1))
+            if stage:
+                y = self[f"up_{stage}"](F.interpolate(y, scale_factor=2))
+        return self["output"](F.silu(self["norm"](y)))
+
+
+def diffusion_loss(
+    model: nn.Module, image: Tensor, noise: Tensor, uniform: Tensor, kept: Tensor, prediction: str = "epsilon"
+) -> Tensor:
+    """The loss of `objectives.diffusion`; `kept` are the products of 1 - beta."""
+    data, step = image / 127.5 - 1, (uniform * len(kept)).long()
+    signal, amount = (x[step].float()[:, None, None, None] for x in (kept.sqrt(), (1 - kept).sqrt()))
+    target = noise if prediction == "epsilon" else signal * noise - amount * data
+    return F.mse_loss(model(signal * data + amount * noise, step / len(kept)), target)
+
+
+def flow_loss(model: nn.Module, image: Tensor, noise: Tensor, uniform: Tensor, smallest: float = 0.0) -> Tensor:
+    """The loss of `objectives.flow_matching`."""
+    data, s = image / 127.5 - 1, uniform[:, None, None, None]
+    x = (1 - s) * data + (smallest + (1 - smallest) * s) * noise
+    return F.mse_loss(model(x, uniform), (1 - smallest) * noise - data)
+
+
 def reconstruction_loss(model: nn.Module, image: Tensor, loss: str = "mse") -> Tensor:
     """The loss of `objectives.reconstruction` for uint8 images as floats."""
     unit = image / 255
@@ -365,6 +503,16 @@ def gan_step(
 def train_step(name: str, batch: int) -> Callable[[], object]:
     """A call that makes one train step of the named network at the paper's width."""
     image = torch.randint(0, 256, (batch, 3, 32, 32)).float()
+    if name == "unet":
+        unet = UNet()
+        adam, kept = torch.optim.Adam(unet.parameters(), 2e-4), torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0)
+
+        def unet_step() -> None:
+            adam.zero_grad()
+            diffusion_loss(unet, image, torch.randn_like(image), torch.rand(batch), kept).backward()
+            adam.step()
+
+        return unet_step
     if name == "conv_ae" or name.endswith("vae"):
         model = Autoencoder() if name == "conv_ae" else VAE(resnet=name == "resnet_vae")
         optimizer = torch.optim.Adam(model.parameters(), 1e-3)

@@ -70,6 +70,18 @@ class Named(nn.Module):
         return Coder(image[0].size, True, name=self.last)(z, train).reshape(image.shape)
 
 
+class Grouped(nn.Module):
+    """A denoising network with a group norm between two dense layers; it takes times, as diffusions and flows do."""
+
+    width: int = 12
+
+    @nn.compact
+    def __call__(self, x, time, train):
+        y = nn.Dense(self.width, name="in")(x) + time[:, None, None, None]
+        y = nn.swish(nn.GroupNorm(None, group_size=3, name="norm")(y))
+        return nn.Dense(x.shape[-1], name="out")(y)
+
+
 def no_objective(image_shape):
     """What a function must not return."""
     return {"shape": image_shape}

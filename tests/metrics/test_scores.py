@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
+from scipy.special import erf
+from scipy.stats import norm
 
 from lotto_jax.metrics import inception_score, kernel_distance, precision_recall
+from lotto_jax.metrics.energy import energy_distance
 
 
 def test_inception_score_of_extremes():
@@ -24,6 +27,17 @@ def test_inception_score_splits_cover_all_images_once():
         q = p[part].mean(axis=0)
         scores.append(np.exp(np.mean([np.sum(r * np.log(r / q)) for r in p[part]])))
     assert inception_score(logits, splits=3) == pytest.approx((np.mean(scores), np.std(scores, ddof=0)))
+
+
+def test_energy_distance_by_its_definition():
+    """E|x - y| of normal numbers is s sqrt(2 / pi) exp(-m^2 / 2 s^2) + m erf(m / s sqrt(2)); here of quantiles."""
+    a, b = (norm.ppf((np.arange(n) + 0.5) / n).reshape(n, 1, 1, 1) + mean for n, mean in ((3000, 0), (2500, 1)))
+    s = 2**0.5  # of a difference
+    apart = 2 * s / (2 * np.pi) ** 0.5 * np.exp(-1 / (2 * s**2)) + erf(1 / (s * 2**0.5))
+    assert energy_distance(a, b) == pytest.approx(2 * apart - 4 * s / (2 * np.pi) ** 0.5, abs=0.005)
+    assert abs(energy_distance(a[::2], a[1::2])) < 5e-3
+    with pytest.raises(ValueError, match="two examples or more of each; it got 1 and 2500"):
+        energy_distance(a[:1], b)
 
 
 def test_kernel_distance_by_its_definition():

@@ -80,6 +80,7 @@ def test_a_step_keeps_pruned_entries_at_zero_and_the_structure_of_the_state(name
 
 DIRECTIONS = {
     "reconstruction": {"reconstruction_loss": "lower"},
+    "diffusion": {"loss": "lower", "bits_per_dim": "lower", **{f"loss_level_{i}": "lower" for i in range(1, 5)}},
     "elbo": {"loss": "lower", "reconstruction_loss": "lower", "kl": "neither"},
     "adversarial": {"generator_loss": "neither", "discriminator_loss": "neither", "collapsed": "neither"},
     "classification": {"loss": "lower", "accuracy": "higher"},
@@ -88,7 +89,8 @@ DIRECTIONS = {
 
 @pytest.mark.parametrize("name", build.NETWORKS)
 def test_every_metric_has_a_direction_and_the_objective_stays_hashable(name):
-    width = {} if name == "linear_autoencoder" else {"width": 2}
+    small = {"linear_autoencoder": {}, "dit": {"width": 4}, "unet": {"width": 2, "multipliers": (1, 1), "blocks": 1}}
+    width = small.get(name, {"width": 2})
     goal = build.NETWORKS[name].objective
     objective = build.objective(tiny.config(model={"name": name, **width}, objective={"name": goal}), (16, 16, 3), 4)
     state = jax.eval_shape(objective.init, jax.random.key(0))

@@ -1,5 +1,7 @@
 """Every objective against its PyTorch twin: losses, gradients, and params after five optimizer steps."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,8 @@ import pytest
 import torch
 
 from lotto_jax.experiments import build
-from lotto_jax.models import autoencoder, dcgan, resnet_gan, sngan, vae
-from lotto_jax.objectives import adversarial, elbo, reconstruction
+from lotto_jax.models import autoencoder, dcgan, layers, resnet_gan, sngan, unet, vae
+from lotto_jax.objectives import adversarial, diffusion, elbo, flow_matching, reconstruction
 from lotto_jax.objectives.state import Batch
 from lotto_jax.pruning import masks
 from scripts.benchmarks import torch_networks as twins
@@ -161,6 +163,64 @@ def test_autoencoders(name):
         if i == 0:
             assert_gradients_close(twin, state.opt_state)
     assert_params_close(twin, state.params, start, 1e-3)
+
+
+DENOISERS = {  # with the multipliers of the UNet
+    "diffusion of noise": (diffusion.make, (1,), {"schedule": "linear"}),
+    "diffusion of v": (diffusion.make, (1,), {"schedule": "cosine", "prediction": "v", "noise_steps": 100}),
+    "flow": (flow_matching.make, (1, 2), {}),
+    "conditional optimal transport": (flow_matching.make, (1,), {"smallest_noise": 0.1}),
+}
+
+
+def expected_kept(steps, schedule):
+    """Products of 1 - beta in float64, from the papers' formulas."""
+    if schedule == "linear":
+        return torch.cumprod(1 - torch.linspace(1e-4, 0.02, steps, dtype=torch.float64), 0)
+    time = torch.arange(steps + 1, dtype=torch.float64) / steps
+    f = torch.cos((time + 0.008) / 1.008 * torch.pi / 2) ** 2
+    return torch.cumprod(1 - torch.clamp(1 - f[1:] / f[:-1], max=0.999), 0)
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_denoisers(name):
+    make, multipliers, options = DENOISERS[name]
+    small = {"width": 8, "multipliers": multipliers, "blocks": 1, "attention": (4,), "groups": 4, "channels": 3}
+    size = 8
+    objective = make(unet.UNet(**small, image_size=size), adam(), (size, size, 3), **options, ema=0.9)
+    state = objective.init(jax.random.key(0))
+    mask = half_mask(state.params)
+    # Layers that start by adding nothing would hide what is behind them.
+    fill = lambda p: p + jax.random.normal(jax.random.key(9), p.shape) * 0.1 if p.ndim > 1 else p  # noqa: E731
+    state = state._replace(params=masks.apply(jax.tree.map(fill, state.params), mask))
+    start = state.params["denoiser"]
+    twin = networks.load(twins.UNet(**small, size=size), start)
+    optimizer = torch_adam(twin)
+    mask_hooks(twin, mask["denoiser"], optimizer)
+    seen = [(batch._replace(image=batch.image[:, ::4, ::4]), key) for batch, key in batches()]
+    # The larger network has our own convolutions; plain ones compile faster.
+    with contextlib.nullcontext() if len(multipliers) > 1 else layers.plain_lowering():
+        step = jax.jit(objective.step).lower(state, mask, *seen[0]).compile()
+    for i, (batch, key) in enumerate(seen):
+        optimizer.zero_grad()
+        time_key, noise_key, _ = jax.random.split(key, 3)
+        uniform = torch.tensor(np.array(jax.random.uniform(time_key, (8,))))
+        noise = networks.nchw(jax.random.normal(noise_key, (8, size, size, 3)))
+        image = networks.nchw(batch.image)
+        if make is diffusion.make:
+            kept = expected_kept(options.get("noise_steps", 1000), options["schedule"])
+            expected = twins.diffusion_loss(twin, image, noise, uniform, kept, options.get("prediction", "epsilon"))
+        else:
+            expected = twins.flow_loss(twin, image, noise, uniform, options.get("smallest_noise", 0.0))
+        expected.backward()
+        optimizer.step()
+        state, metrics = step(state, mask, batch, key)
+        np.testing.assert_allclose(metrics["loss"], expected.item(), rtol=1e-4)
+        if i == 0:
+            moments = state.opt_state[0]
+            own = moments._replace(mu=moments.mu["denoiser"])
+            assert_gradients_close(twin, (own,))
+    assert_params_close(twin, state.params["denoiser"], start, 1e-3)
 
 
 GANS = {

@@ -80,7 +80,11 @@ def test_collapsed_seeds_are_counted_and_left_out():
 @pytest.mark.parametrize("name", METRICS)
 def test_every_metric_declares_its_direction_and_only_the_fid_has_a_tolerance_of_ten_points(name):
     metric = METRICS[name]
-    assert metric.better == ("lower" if name in ("frechet", "fid", "fd_resnet18", "kid") else "higher")
+    assert metric.better == (
+        "lower"
+        if name in ("frechet", "fid", "fd_resnet18", "fd_dinov2", "kid", "cmmd", "energy_distance")
+        else "higher"
+    )
     assert metric.tolerance == ({"inception": 10.0} if name in ("frechet", "fid", "fd_resnet18") else {})
     assert not any(metric.column_names("resnet18", "2k")[0].startswith("fid") for metric in METRICS.values())
     points = search([(0.5, 0.52, 0.48)], [(0.4, 0.42, 0.38)] if metric.better == "higher" else [(0.6, 0.62, 0.58)])

@@ -17,7 +17,7 @@ from lotto_jax import pruning
 from lotto_jax.models import compacted
 from lotto_jax.objectives import averaging
 from lotto_jax.objectives.state import Batch, Objective, TrainState
-from lotto_jax.pruning import channels, compaction
+from lotto_jax.pruning import channels, compaction, dependency
 
 
 class NormGroup(NamedTuple):
@@ -42,6 +42,19 @@ def _evaluation(objective: Objective) -> Callable[..., PyTree]:
     return fn
 
 
+def channel_groups(objective: Objective, batch: Batch) -> dependency.AxisGroups:
+    """The axes of `{"params": params, **model_state}` that go, or change places, together.
+
+    Args:
+      objective: of float32.
+      batch: arrays or shapes.
+    """
+    state = jax.eval_shape(objective.init, jax.random.key(0))
+    # Without the average, which evaluation would see in place of the params.
+    variables = {"params": state.params, **averaging.without(state.model_state)}
+    return pruning.axis_groups(_evaluation(objective), variables, batch, state.key)
+
+
 def norm_groups(objective: Objective, batch: Batch) -> dict[str, NormGroup]:
     """The norm groups that can go, by name of the scale; none where a network has batch statistics, or no scales.
 
@@ -54,10 +67,8 @@ def norm_groups(objective: Objective, batch: Batch) -> dict[str, NormGroup]:
     scales = {pruning.path_name(path): leaf for path, leaf in leaves if channels.is_scale(path, leaf)}
     if "batch_stats" in state.model_state or not scales:
         return {}
-    # Without the average, which evaluation would see in place of the params.
-    variables = {"params": state.params, **averaging.without(state.model_state)}
-    groups, found = pruning.axis_groups(_evaluation(objective), variables, batch, state.key), {}
-    for name, group in groups.named.items():
+    found = {}
+    for name, group in channel_groups(objective, batch).named.items():
         norms = [leaf for leaf, _ in group.axes if leaf.removeprefix("params/") in scales]
         if len(norms) == 1 and group.size > 1:
             scale, places = norms[0].removeprefix("params/"), group.axes[norms[0], 0]

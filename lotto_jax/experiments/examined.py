@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from lotto_jax import pruning
-from lotto_jax.experiments import selections
+from lotto_jax.experiments import compacting, selections
 from lotto_jax.objectives.state import Objective
 from lotto_jax.pruning.dependency import Group
 from lotto_jax.runs import kept, tickets
@@ -124,13 +124,7 @@ class Examined:
     @functools.cached_property
     def groups(self) -> Sequence[Group]:
         """Channels that can change places, of `{"params": params}`."""
-        like, variables = self.like, {"params": self.like.params, **self.like.model_state}
-
-        def fn(variables: PyTree, batch: PyTree, key: PyTree) -> PyTree:
-            rest = {name: collection for name, collection in variables.items() if name != "params"}
-            return self.objective.evaluate(variables["params"], rest, batch, key)
-
-        return pruning.axis_groups(fn, variables, self.feed.batch, like.key).prunable
+        return compacting.channel_groups(self.objective, self.feed.batch).prunable
 
 
 def rows(

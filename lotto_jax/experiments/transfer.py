@@ -27,10 +27,10 @@ from ml_collections import ConfigDict
 
 from lotto_jax import pruning, tickets
 from lotto_jax.analysis import matching
-from lotto_jax.experiments import imp
+from lotto_jax.experiments import compacting, imp
 from lotto_jax.experiments.arms import Arm, Round
 from lotto_jax.experiments.protocol import Experiment, Phase
-from lotto_jax.objectives.state import Batch, Objective, TrainState
+from lotto_jax.objectives.state import Objective, TrainState
 from lotto_jax.pruning.dependency import Group
 from lotto_jax.runs import directory as directories
 from lotto_jax.runs import kept
@@ -155,14 +155,7 @@ def _alignments(run: Run) -> list[tuple[Sequence[Group], list[matching.Permutati
     with kept.opened(Path(run.config.transfer.source)) as phases:
         there = kept.restore(phases, 0)
     here, numbers = run.finished(0), [ticket.seed for ticket in there.tickets]
-    one = jax.tree.map(lambda x: x[0], (run.fresh.params, run.fresh.model_state))
-
-    def fn(variables: PyTree, batch: Batch, key: PyTree) -> PyTree:
-        rest = {name: collection for name, collection in variables.items() if name != "params"}
-        return run.objective.evaluate(variables["params"], rest, batch, key)
-
-    variables = {"params": one[0], **one[1]}
-    groups = pruning.axis_groups(fn, variables, run.feed.batch, run.fresh.key[0]).prunable
+    groups = compacting.channel_groups(run.objective, run.feed.batch).prunable
     own = hosts.gathered(here.params)
     alignments: list[tuple[Sequence[Group], list[matching.Permutation]]] = []
     for i, seed in enumerate(_seeds_there(run.config)):

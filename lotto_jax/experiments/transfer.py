@@ -15,54 +15,24 @@ Adnan et al., ICML 2025): by weight matching of the two trained dense networks.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
-import numpy as np
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from lotto_jax import pruning, tickets
-from lotto_jax.analysis import matching
-from lotto_jax.experiments import compacting, imp
-from lotto_jax.experiments.arms import Arm, Round
+from lotto_jax.experiments import imp, transfer_arms
+from lotto_jax.experiments.arms import Arm
 from lotto_jax.experiments.protocol import Experiment, Phase
 from lotto_jax.objectives.state import Objective, TrainState
-from lotto_jax.pruning.dependency import Group
 from lotto_jax.runs import directory as directories
-from lotto_jax.runs import kept
 from lotto_jax.runs.tickets import Ticket, names
 from lotto_jax.tickets import LoadedTicket
-from lotto_jax.training import hosts
 from lotto_jax.training.feed import Feed
 
 if TYPE_CHECKING:
     from lotto_jax.experiments.runner import Run
-
-
-def _pairs(config: ConfigDict, components: tuple[str, ...]) -> list[tuple[str, str]]:
-    """(component of the source, component here) of all that is taken over."""
-    component, [target] = config.transfer.component, config.imp.pruned
-    return [(c, c) for c in components] if component == target == "both" else [(component, target)]
-
-
-def _seeds_there(config: ConfigDict) -> list[int]:
-    """The seed there whose ticket each seed here takes."""
-    return [config.seeds[(i + config.transfer.seed_shift) % len(config.seeds)] for i in range(len(config.seeds))]
-
-
-def _found(config: ConfigDict, number: int) -> list[LoadedTicket]:
-    """The source's winning tickets of a round, one a seed here."""
-    own = [Ticket(config.transfer.component, number, "winning", seed, 0.0).name for seed in _seeds_there(config)]
-    return tickets.of_run(Path(config.transfer.source), own)
-
-
-def moved(into: PyTree, found: PyTree, pairs: list[tuple[str, str]]) -> PyTree:
-    """`{component: tree}` with the components of `found` at the place of those that they are paired with."""
-    return {**into, **{target: found[source] for source, target in pairs if target in into}}
 
 
 def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
@@ -84,8 +54,8 @@ def check(config: ConfigDict, objective: Objective, feed: Feed) -> None:
         )
     check_source(config)
     like = jax.eval_shape(objective.init, jax.random.key(0))
-    for ticket in _found(config, 1)[:1] if config.imp.rounds else []:
-        check_fits(config, ticket, like, _pairs(config, objective.components))
+    for ticket in transfer_arms.found(config, 1)[:1] if config.imp.rounds else []:
+        check_fits(config, ticket, like, transfer_arms.pairs_of(config, objective.components))
 
 
 def check_source(config: ConfigDict) -> None:
@@ -124,52 +94,9 @@ def check_fits(config: ConfigDict, ticket: LoadedTicket, like: TrainState, pairs
             tickets.check({pruning.path_name(p): x for p, x in flat}, own.get(target, {}), f"{where} ({source})")
 
 
-def transferred(run: Run, here: Round) -> tuple[TrainState, pruning.Mask]:
-    """The source's tickets of this round, in networks that begin as the dense ones do."""
-    found, pairs = _found(run.config, here.number), _pairs(run.config, run.objective.components)
-    params, mask, stats = (_stacked([getattr(t, part) for t in found]) for part in ("params", "mask", "model_state"))
-    own = {name: moved(tree, stats.get(name, {}), pairs) for name, tree in run.fresh.model_state.items()}
-    states = run.fresh._replace(params=moved(run.fresh.params, params, pairs), model_state=own)
-    return run.placement.place((states, moved(here.mask, mask, pairs)))
-
-
-def mask_transferred(run: Run, here: Round) -> tuple[TrainState, pruning.Mask]:
-    """The source's masks of this round, on this search's own snapshot."""
-    masks = [ticket.mask for ticket in _found(run.config, here.number)]
-    if run.config.transfer.align:
-        masks = [
-            matching.permute({"params": mask}, groups, order)["params"]
-            for mask, (groups, order) in zip(masks, _alignments(run), strict=True)
-        ]
-    pairs = _pairs(run.config, run.objective.components)
-    return here.rewound, run.placement.place(moved(here.mask, _stacked(masks), pairs))
-
-
-def _stacked(trees: list[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-
-
-@functools.cache  # a run lives as long as its process
-def _alignments(run: Run) -> list[tuple[Sequence[Group], list[matching.Permutation]]]:
-    """For every seed, the groups of channels, and the order that brings the source's next to this run's."""
-    with kept.opened(Path(run.config.transfer.source)) as phases:
-        there = kept.restore(phases, 0)
-    here, numbers = run.finished(0), [ticket.seed for ticket in there.tickets]
-    groups = compacting.channel_groups(run.objective, run.feed.batch).prunable
-    own = hosts.gathered(here.params)
-    alignments: list[tuple[Sequence[Group], list[matching.Permutation]]] = []
-    for i, seed in enumerate(_seeds_there(run.config)):
-        theirs, ours = (
-            {"params": jax.tree.map(lambda x, j=j: np.asarray(x[j]), tree)}
-            for tree, j in ((there.params, numbers.index(seed)), (own, i))
-        )
-        alignments.append((groups, matching.match(groups, theirs, ours)))
-    return alignments
-
-
 READS = ("rounds", "fraction", "rule", "rewind_step", "rewind_steps", "pruned", "arms", "score_batches")
-ARMS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("initialization", transferred)}
-OF_MASKS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("rewind", mask_transferred)}
+ARMS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("initialization", transfer_arms.transferred)}
+OF_MASKS: dict[str, Arm] = {**imp.ARMS, "transfer": Arm("rewind", transfer_arms.mask_transferred)}
 
 
 def phases(run: Run) -> list[Phase]:

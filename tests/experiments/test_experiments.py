@@ -50,7 +50,7 @@ def test_one_shot_tickets_are_an_experiment_of_their_own(tmp_path):
     assert search == own and len(own) == 2 + 4
     assert "one_shot" in write(tmp_path / "alone")
     figures = {path.name for path in (tmp_path / "alone" / "figures").glob("*.png")}
-    drawn = {"reconstruction_loss_against_sparsity", "loss_curves", "loss_early_stopping", "reconstructions"}
+    drawn = {"reconstruction_loss_against_sparsity", "loss_curves", "training_loss_early_stopping", "reconstructions"}
     assert figures == {f"{name}.png" for name in drawn}
 
 

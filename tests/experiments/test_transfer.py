@@ -13,7 +13,7 @@ import pytest
 from configs import transfer_dcgan_to_vae_cifar10, transfer_vae_to_dcgan_cifar10
 from lotto_jax import tickets
 from lotto_jax.data import sources
-from lotto_jax.experiments import build, transfer
+from lotto_jax.experiments import build, transfer, transfer_arms
 from lotto_jax.experiments.report import write
 from lotto_jax.experiments.run import feed_of, run
 from lotto_jax.runs import kept
@@ -163,8 +163,8 @@ def test_the_papers_decoder_and_generator_fit_each_other(config, found):
 
 def test_only_the_paired_component_is_moved():
     into, found = {"generator": 1, "discriminator": 2}, {"encoder": 3, "decoder": 4}
-    assert transfer.moved(into, found, [("decoder", "generator")]) == {"generator": 4, "discriminator": 2}
-    assert transfer.moved({"discriminator": 2}, found, [("decoder", "generator")]) == {"discriminator": 2}
+    assert transfer_arms.moved(into, found, [("decoder", "generator")]) == {"generator": 4, "discriminator": 2}
+    assert transfer_arms.moved({"discriminator": 2}, found, [("decoder", "generator")]) == {"discriminator": 2}
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,11 @@ def test_a_box_goes_on_with_a_run_that_was_killed_and_no_other(launch, statuses,
 
 def test_a_tpu_slice_is_made_once_and_every_worker_gets_the_command(launch):
     """The stand-in knows no slice at first."""
-    missing = "sys.exit('describe' in sys.argv and 'create' not in open(os.environ['NOTES']).read())"
+    missing = """
+if 'describe' in sys.argv:
+    created = 'create' in open(os.environ['NOTES']).read()
+    print('READY') if created else sys.exit(1)
+"""
     command = ["bash", "scripts/launch/tpu_vm.sh", "--config=a b.py", "--workdir=/mnt/runs"]
     slice_ = {"NAME": "lotto", "ZONE": "here", "TYPE": "v5litepod-16", "VERSION": "v2"}
     for starts in (1, 2):
@@ -109,6 +113,10 @@ def test_a_tpu_slice_is_made_once_and_every_worker_gets_the_command(launch):
         assert notes.count("tpu-vm scp") == starts
         assert notes.count("tpu-vm ssh lotto --worker=all") == starts
         assert notes.count(r"lotto-jax run --config=a\ b.py --workdir=/mnt/runs") == starts
+    taken_away = NOTING + "if 'describe' in sys.argv: print('PREEMPTED')"
+    assert launch(command, {"gcloud": taken_away}, **slice_).returncode == 0
+    notes = launch.notes.read_text()
+    assert notes.count("tpu-vm delete lotto") == 1 and notes.count("tpu-vm create lotto") == 2
     done = launch(command, {}, **slice_ | {"ZONE": ""})
     assert done.returncode == 2 and done.stderr == "Set ZONE; docs/launch.md says to what.\n"
 

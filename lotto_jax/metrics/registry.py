@@ -147,7 +147,7 @@ METRICS: dict[str, Metric] = {
         _FRECHET,
         _FRECHET._replace(name="fid", extractor="inception"),
         _FRECHET._replace(name="fd_resnet18", extractor="classifier"),
-        _FRECHET._replace(name="fd_dinov2", extractor="dinov2"),
+        _FRECHET._replace(name="fd_dinov2", extractor="dinov2", tolerance={}),
         Metric(
             "cmmd",
             ("features", "real_features"),

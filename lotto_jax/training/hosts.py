@@ -7,10 +7,12 @@ a thread of the others. So all stop with a sentence. With a single process every
 
 import atexit
 import contextlib
+import ctypes
 import itertools
 import json
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -36,6 +38,7 @@ Inputs = ParamSpec("Inputs")
 Value = TypeVar("Value")
 
 _meetings = itertools.count()
+_LIBC = ctypes.CDLL(None)  # Python's own handlers of signals run in the main thread, which waits for a lost process
 
 
 class Lost(Exception):
@@ -69,6 +72,8 @@ def initialize(coordinator: str, processes: int, process: int, timeout: float) -
             warnings.simplefilter("ignore")  # of a cluster that could be one of several processes
             jax.distributed.initialize(**arguments)
         jax.devices()  # all of them report theirs
+        if jax.process_count() > 1:
+            _LIBC.signal(signal.SIGABRT, _aborted)
     except (ValueError, RuntimeError) as error:
         undetected = isinstance(error, ValueError) or "must be called before" in str(error)
         if coordinator != "auto" or not undetected:
@@ -200,6 +205,15 @@ def _end(message: str) -> None:
     """End the process from a thread: the main one may wait without end for what a lost process has to do."""
     print(f"lotto-jax: {message}", file=sys.stderr, flush=True)
     os._exit(1)
+
+
+@ctypes.CFUNCTYPE(None, ctypes.c_int)
+def _aborted(number: int) -> None:
+    """What a process says that JAX aborts, from a thread of its own, since it has lost the coordination service."""
+    _end(
+        "Process 0, where JAX's coordination service lives, is lost; the same command goes on from what is saved, with "
+        "as many processes as there are."
+    )
 
 
 def _missing(report: str) -> list[int]:

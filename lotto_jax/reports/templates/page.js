@@ -49,6 +49,7 @@
       ctx.save();
       ctx.font = `600 ${12 * ratio}px system-ui, sans-serif`;
       ctx.textBaseline = "top";
+      ctx.textAlign = "left"; // uPlot leaves that of its axes
       for (const mark of spec.marks) {
         const x = u.valToPos(mark.x, "x", true), left = x < bbox.left + bbox.width / 2;
         if (x < bbox.left || x > bbox.left + bbox.width) continue;

@@ -19,7 +19,7 @@ CONFIG = Path(__file__).with_name("interrupted_config.py")
 def start(workdir):
     """The command line in a process of its own. Chunks of 10 steps or more, a save after each."""
     command = "from lotto_jax.cli import main; main()"
-    one_device = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "")
+    one_device = os.environ["XLA_FLAGS"].replace("--xla_force_host_platform_device_count=8", "").strip()
     environment = {**os.environ, "XLA_FLAGS": one_device}
     return subprocess.Popen(
         [sys.executable, "-c", command, "run", f"--config={CONFIG}", f"--workdir={workdir}"],

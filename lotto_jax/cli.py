@@ -132,8 +132,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
     cli_analyse.add_arguments(commands.add_parser("analyse", help="why the tickets of a search win"))
     cli_tickets.add_ticket_arguments(commands.add_parser("ticket", help="tickets as files: show, export, import"))
     cli_tickets.add_new_arguments(commands.add_parser("new", help="a configuration and a network to start from"))
-    cli_metrics.add_fid_arguments(commands.add_parser("fid", help="Frechet Inception distance of two image sets"))
-    cli_metrics.add_weights_arguments(commands.add_parser("weights", help="weights of the Inception network"))
+    cli_metrics.add_fid_arguments(
+        commands.add_parser("fid", help="FID, or a distance of DINOv2 or CLIP features, of two image sets")
+    )
+    cli_metrics.add_weights_arguments(commands.add_parser("weights", help="weights of Inception, DINOv2 and CLIP"))
     actions: dict[str, Callable[[], int]] = {
         "run": lambda: _sweep(args, overrides) if _is_sweep(args) else _run(args, overrides),
         "describe": lambda: _guarded(_describe, args, overrides),

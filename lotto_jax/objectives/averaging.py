@@ -64,14 +64,8 @@ def averaged(objective: Objective, decay: float) -> Objective:
     def by_params(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda params, model_state, batch, key: function(params, without(model_state), batch, key)
 
-    return objective._replace(
-        init=init,
-        step=step,
-        evaluate=by_average(objective.evaluate),
-        losses=tuple(TrainingLoss(components, by_params(value)) for components, value in objective.losses),
-        reconstruct=objective.reconstruct and by_average(objective.reconstruct),
-        sample=objective.sample and by_average(objective.sample),
-    )
+    losses = tuple(TrainingLoss(components, by_params(value)) for components, value in objective.losses)
+    return objective.wrapped(by_average)._replace(init=init, step=step, losses=losses)
 
 
 def without(model_state: PyTree) -> PyTree:

@@ -9,7 +9,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainingLoss, TrainState
+from lotto_jax.objectives.state import Batch, Metrics, Objective, TrainState
 from lotto_jax.pruning import channels
 from lotto_jax.pruning.masks import Path, in_components
 
@@ -106,14 +106,7 @@ def watch(objective: Objective, search: Search) -> Objective:
     def blind(function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda params, model_state, batch, key: function(params, _rest(model_state), batch, key)
 
-    return objective._replace(
-        init=init,
-        step=step,
-        evaluate=blind(objective.evaluate),
-        losses=tuple(TrainingLoss(components, blind(value)) for components, value in objective.losses),
-        reconstruct=objective.reconstruct and blind(objective.reconstruct),
-        sample=objective.sample and blind(objective.sample),
-    )
+    return objective.wrapped(blind)._replace(init=init, step=step)
 
 
 def unwatched(state: TrainState) -> TrainState:

@@ -215,7 +215,8 @@ def refused(root: Path) -> Found:
     """What stops a run before it begins."""
     launch = Launch(root / "alone", 2, 1, SEEDS[2], started=1)
     statuses, said = launch.statuses(), launch.sentences(0)
-    yield "process 1 never comes", statuses == [1] and len(said) == 1, f"{statuses}: {' '.join(said)}"
+    good = statuses == [1] and len(said) == 1 and "Process 1 did not come" in said[0]
+    yield "process 1 never comes", good, f"{statuses}: {' '.join(said)}"
     first = Launch(root / "taken", 1, 2, SEEDS[2]).in_round(0)
     second = Launch(root / "taken", 2, 1, SEEDS[2])
     statuses, said = second.statuses(), second.sentences(0) + second.sentences(1)

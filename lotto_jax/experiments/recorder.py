@@ -35,8 +35,8 @@ class Recorder:
     def behind(self, work: int) -> None:
         """The phases so far were so many ticket-steps."""
         self._behind = work
-        jump = work - self.bar.n  # counts for no speed, unlike what was done since the bar was last drawn
-        self.bar.n, self.bar.last_print_n = work, self.bar.last_print_n + jump
+        if not self.bar.disable:  # the jump counts for no speed, unlike what was done since the bar was last drawn
+            self.bar.n, self.bar.last_print_n = work, self.bar.last_print_n + work - self.bar.n
 
     def begin(self, title: str, first: int, last: int, done: int) -> None:
         """A phase begins, or goes on after so many ticket-steps.

@@ -16,6 +16,7 @@ from lotto_jax.experiments import build, measure
 from lotto_jax.experiments.runner import Run, directions
 from lotto_jax.experiments.trainer import Diverged
 from lotto_jax.objectives.state import Objective
+from lotto_jax.runs import directory as directories
 from lotto_jax.runs import provenance, results
 from lotto_jax.runs.directory import RunDirectory
 from lotto_jax.training import hosts
@@ -38,7 +39,8 @@ def run(config: ConfigDict, workdir: str | Path, preemption: Preemption | None =
       Lost: if another process of the run is missing or has stopped.
     """
     configuration.validate(config)
-    hosts.initialize(**config.distributed)
+    directories.check(Path(workdir))
+    hosts.initialize(config.distributed, Path(workdir))
     with hosts.together(config.distributed.timeout):
         _run(config, Path(workdir), preemption or Preemption())
 

@@ -91,11 +91,12 @@ def run(jobs: Sequence[Job], root: Path, share: int, preemption: Preemption) -> 
       Why they failed, by name.
 
     Raises:
-      ValueError: if two of them have the same name, or `share` does not divide the devices.
+      ValueError: if two of them have the same name, `share` does not divide the devices, or `root` is no directory.
       Lost: if the other processes do not come.
     """
     _check_names(jobs)
-    host = shares.look(jobs[0].config.distributed)
+    directories.check(root)
+    host = shares.look(jobs[0].config.distributed, root)
     mine = {job.name: job for job in jobs[host.process :: host.processes]}
     sizes = {name: shares.size(tickets(job.config), host, share) for name, job in mine.items()}
     waiting = {name: sizes[name] for name, job in mine.items() if not finished.is_finished(root / name, job.config)}

@@ -26,6 +26,15 @@ class RunDirectoryError(ValueError):
     """The directory cannot be used for this run."""
 
 
+def check(path: Path) -> None:
+    """Raise RunDirectoryError if it is an object store."""
+    if scheme := re.match(r"(\w+):/", str(path)):
+        raise RunDirectoryError(
+            f"--workdir is {path}, an object store ({scheme[1]}), where files can be neither locked nor appended to; "
+            "choose a directory, which all hosts mount, and copy it there afterwards."
+        )
+
+
 class Progress(NamedTuple):
     """Phases that are done, phases there are, and what the last one that is done was."""
 
@@ -48,11 +57,7 @@ class RunDirectory:
           RunDirectoryError: if another run has it open, or it holds a run of another configuration or of other data;
             if it is an object store, or the processes do not see the same directory.
         """
-        if scheme := re.match(r"(\w+):/", str(path)):
-            raise RunDirectoryError(
-                f"--workdir is {path}, an object store ({scheme[1]}), where files can be neither locked nor appended "
-                "to; choose a directory, which all hosts mount, and copy it there afterwards."
-            )
+        check(path)
         self.path = path
         self._lock: IO[str] | None = None
         hosts.first(self._take, config, data)

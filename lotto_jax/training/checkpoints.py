@@ -66,7 +66,11 @@ class Store:
         self._by_itself = ocp.options.MultiprocessingOptions(jax.process_index(), {jax.process_index()})
         reading = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=self._by_itself)
         patient = ocp.options.AsyncOptions(timeout_secs=PATIENCE_SECONDS)
-        writing = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, async_options=patient)
+        # Else processes that save the same step in two stores at once take one store for the other.
+        named = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=directory.name)
+        writing = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=True, async_options=patient, multiprocessing_options=named
+        )
         self._manager = ocp.CheckpointManager(directory.absolute(), options=reading if alone else writing)
         self._reader = self._manager if alone else ocp.CheckpointManager(directory.absolute(), options=reading)
 

@@ -17,7 +17,8 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import jax
@@ -28,6 +29,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from lotto_jax import progress
+from lotto_jax.training import roll
 
 GRACE_SECONDS = 5.0  # that a process which stops waits for the others to hear of it
 LOOK_SECONDS = 1.0  # between two signs of life
@@ -45,26 +47,29 @@ class Lost(Exception):
     """Another process of the run is missing, or has stopped."""
 
 
-def initialize(coordinator: str, processes: int, process: int, timeout: float) -> None:
-    """Find the other processes of the run, before JAX computes anything; see `config.distributed`.
+def initialize(distributed: Mapping[str, Any], workdir: Path) -> None:
+    """Find the other processes of the run, before JAX computes anything.
 
-    A program that has called `jax.distributed.initialize` is left as it is. If the others do not come within `timeout`
-    seconds the process ends with a sentence.
+    A program that has called `jax.distributed.initialize` is left as it is. If the others do not come in time the
+    process ends with a sentence, which names them where the processes are numbered and share the run directory.
+
+    Args:
+      distributed: `config.distributed`.
+      workdir: the run directory, which need not exist.
 
     Raises:
       ValueError: if the fields make no sense, or JAX computes already.
     """
+    coordinator, timeout = distributed["coordinator"], distributed["timeout"]
     if coordinator == "off" or jax.distributed.is_initialized():
         return
-    arguments: dict[str, Any] = {} if coordinator == "auto" else _arguments(coordinator, processes, process)
+    arguments = {} if coordinator == "auto" else _arguments(**distributed)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from `Preemption`
     # Our own limits are to come first: they end in a sentence, JAX's limits in an abort.
     arguments["initialization_timeout"] = arguments["heartbeat_timeout_seconds"] = int(timeout + 60)
-    message = (
-        f"Not all processes of the run came within {timeout:g} s; those that came say this, so the one that does not "
-        "is missing. Start all with the same config.distributed.coordinator, or raise config.distributed.timeout."
-    )
-    patience = threading.Timer(timeout, _end, [message])
+    place = roll.place(distributed, os.environ)
+    marks = roll.Roll(workdir, place, timeout) if place and place.processes != 1 else None
+    patience = threading.Timer(timeout, lambda: _end(_waited(marks, timeout)))
     patience.daemon = True
     patience.start()
     try:
@@ -74,7 +79,11 @@ def initialize(coordinator: str, processes: int, process: int, timeout: float) -
         jax.devices()  # all of them report theirs
         if jax.process_count() > 1:
             _LIBC.signal(signal.SIGABRT, _aborted)
+        if marks and is_first():
+            marks.end()
     except (ValueError, RuntimeError) as error:
+        if marks:
+            marks.withdraw()
         undetected = isinstance(error, ValueError) or "must be called before" in str(error)
         if coordinator != "auto" or not undetected:
             raise ValueError(
@@ -85,7 +94,20 @@ def initialize(coordinator: str, processes: int, process: int, timeout: float) -
         patience.cancel()
 
 
-def _arguments(coordinator: str, processes: int, process: int) -> dict[str, Any]:
+def _waited(marks: roll.Roll | None, seconds: float) -> str:
+    """What a process says that has waited in vain at the start."""
+    remedy = "Start all with the same config.distributed.coordinator, or raise config.distributed.timeout."
+    if marks and (absent := marks.absent()):
+        return f"{_listed(absent)} did not come within {seconds:g} s. {remedy}"
+    if marks and (came := marks.came()):
+        return f"Only {_listed(came).lower()} came within {seconds:g} s, or they cannot reach each other. {remedy}"
+    return (
+        f"Not all processes of the run came within {seconds:g} s; each that came says this, so the one that does not "
+        f"is missing. {remedy}"
+    )
+
+
+def _arguments(coordinator: str, processes: int, process: int, **_: Any) -> dict[str, Any]:
     if not re.fullmatch(r"\S+:\d+", coordinator):
         raise ValueError(f"config.distributed.coordinator is {coordinator!r}; it takes auto, off, or host:port.")
     if not 0 <= process < processes:

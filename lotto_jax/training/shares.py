@@ -9,6 +9,7 @@ import socket
 from collections.abc import Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -34,11 +35,12 @@ class Host(NamedTuple):
     processes: int
 
 
-def look(distributed: Mapping[str, Any]) -> Host:
+def look(distributed: Mapping[str, Any], root: Path) -> Host:
     """What this process may use, found by another one that gives it back: only one at a time can have a TPU.
 
     Args:
       distributed: `config.distributed`; the processes wait for each other here.
+      root: of the run directories.
 
     Raises:
       Lost: if the others do not come within `config.distributed.timeout`; the reason is on stderr then.
@@ -46,13 +48,13 @@ def look(distributed: Mapping[str, Any]) -> Host:
     """
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(_look, dict(distributed)).result()
+            return pool.submit(_look, dict(distributed), root).result()
         except BrokenProcessPool as error:  # so it ends, with a sentence, where it waits in vain for others
             raise hosts.Lost("The process that looks for devices and other processes has ended; see above.") from error
 
 
-def _look(distributed: dict[str, Any]) -> Host:
-    hosts.initialize(**distributed)
+def _look(distributed: dict[str, Any], root: Path) -> Host:
+    hosts.initialize(distributed, root)
     local: list[Any] = jax.local_devices()
     found: Collection[int] = (0,)
     if local[0].platform == "gpu":

@@ -41,7 +41,7 @@ def gpus(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(sweep, "COMMAND", (sys.executable, "-c", RUN))
     monkeypatch.setattr(sweep, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(shares, "look", lambda distributed: shares.Host("gpu", (0, 1, 2, 3), 0, 1))
+    monkeypatch.setattr(shares, "look", lambda distributed, root: shares.Host("gpu", (0, 1, 2, 3), 0, 1))
 
 
 def jobs(*names, **fields):
@@ -98,7 +98,7 @@ def test_a_finished_run_is_left_alone_until_its_configuration_changes(tmp_path, 
 def test_every_host_takes_its_part(tmp_path, gpus, monkeypatch):
     for process in range(2):
         host = shares.Host("gpu", (0,), process, 2)
-        monkeypatch.setattr(shares, "look", lambda distributed, host=host: host)
+        monkeypatch.setattr(shares, "look", lambda distributed, root, host=host: host)
         assert sweep.run(jobs("a", "b", "c"), tmp_path / str(process), 0, Preemption()) == {}
     made = [sorted(path.parent.name for path in (tmp_path / str(p)).glob("*/record.json")) for p in range(2)]
     assert made == [["a", "c"], ["b"]]
@@ -153,7 +153,7 @@ def sweep_file(tmp_path):
 @pytest.fixture
 def run_command(monkeypatch, capfd):
     """`lotto-jax run` in this process, on a CPU; returns its exit status and what it wrote on stderr."""
-    monkeypatch.setattr(shares, "look", lambda distributed: shares.Host("cpu", (0,), 0, 1))
+    monkeypatch.setattr(shares, "look", lambda distributed, root: shares.Host("cpu", (0,), 0, 1))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}

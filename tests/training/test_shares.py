@@ -76,13 +76,13 @@ def test_tpu_chips_are_a_slice_of_one_process_with_a_port_of_its_own():
     assert shares.environment(host._replace(process=0, processes=1), range(4), {}) == {}
 
 
-def test_a_process_that_waits_in_vain_for_the_first_one_says_so(capfd):
+def test_a_process_that_waits_in_vain_for_the_first_one_says_so(tmp_path, capfd):
     alone = {"coordinator": "127.0.0.1:9", "processes": 2, "process": 1, "timeout": 1.0}
     with pytest.raises(hosts.Lost, match="has ended; see above"):
-        shares.look(alone)
-    assert "Not all processes of the run came within 1 s" in capfd.readouterr().err
+        shares.look(alone, tmp_path)
+    assert "lotto-jax: Process 0 did not come within 1 s. Start all" in capfd.readouterr().err
 
 
-def test_another_process_looks_at_the_devices():
-    found = shares.look({**default().distributed, "coordinator": "off"})
+def test_another_process_looks_at_the_devices(tmp_path):
+    found = shares.look({**default().distributed, "coordinator": "off"}, tmp_path)
     assert found == Host("cpu", (0,), 0, 1) and jax.default_backend() == "cpu"

@@ -77,9 +77,9 @@ def choose(
     """The placement of a stack of tickets.
 
     Args:
-      wanted: `config.parallel.tickets`. `auto` is by measurement on a CPU (`scripts/bench.py tickets`) and by the
-        compiler's estimate on a TPU (tests/pods): dense layers are fastest with all tickets in one product;
-        convolutions would become grouped ones, and are faster ticket by ticket. GPUs take the same rule, unmeasured.
+      wanted: `config.parallel.tickets`. `auto` is by measurement on a CPU (`scripts/bench.py tickets`), by the
+        compiler's estimate on a TPU, and by the compiled program on a GPU (tests/pods): dense layers are fastest with
+        all tickets in one product; convolutions would become grouped ones, and are faster ticket by ticket.
       objective: whose networks train.
       tickets: in the stack.
       batch_size: what the data axis must divide.

@@ -22,7 +22,7 @@ def unload_programs():
     """A compiled program holds memory maps, and Linux allows a process 65,530: hundreds of tests together have more."""
     yield
     maps = Path("/proc/self/maps")
-    if maps.exists() and len(maps.read_bytes().splitlines()) > 10_000:
+    if maps.exists() and len(maps.read_bytes().splitlines()) > 30_000:
         jax.clear_caches()
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -108,15 +107,13 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, uninterrupted, mo
     assert "the state is saved, and the same command goes on" in output and "Traceback" not in output
     assert "\r" not in output  # progress in a pipe is whole lines
     if moment is scanning:  # a damaged newest checkpoint costs time, not results
-        damaged = tmp_path / "damaged"
-        shutil.copytree(workdir, damaged)
-        chunks = damaged / "checkpoints" / "chunks"
+        chunks = workdir / "checkpoints" / "chunks"
         newest = max((p for p in chunks.iterdir() if p.name.isdigit()), key=lambda p: int(p.name))
         largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
         largest.write_bytes(largest.read_bytes()[:100])
-        assert "Going back to the one before" in finish(damaged)
-        assert outcome(damaged) == uninterrupted
-    finish(workdir)
+        assert "Going back to the one before" in finish(workdir)
+    else:
+        finish(workdir)
     assert outcome(workdir) == uninterrupted
 
 

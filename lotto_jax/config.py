@@ -23,6 +23,7 @@ def default() -> ConfigDict:
     config.dataset.train_examples = 0  # the first so many training examples; 0: all of them
     config.dataset.validation_examples = 0  # held out from the end of the training split; 0: the dataset's own, if any
     config.dataset.image_size = 0  # centered squares resized to this height and width; 0: images as they are stored
+    config.dataset.classes = ()  # only examples of these classes, which keep their numbers; (): of all
     config.dataset.device_budget_mb = 4096.0  # on each device; where data take more, training streams; 0: always
 
     config.model = ConfigDict({"name": "linear_autoencoder", "latent": 128})  # or "package.module:attribute"

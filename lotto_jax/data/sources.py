@@ -3,6 +3,7 @@
 A source is a module of this package with the three functions of `Source`, and a row of `SOURCES`.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -52,6 +53,7 @@ def load(
     validation_examples: int = 0,
     image_size: int = 0,
     device_budget_mb: float = 4096.0,
+    classes: Sequence[int] = (),
 ) -> Dataset:
     """Load a dataset; images of TFDS datasets and of folders are decoded once, into the cache (see `cache.root`).
 
@@ -68,12 +70,15 @@ def load(
       device_budget_mb: megabytes (2**20 bytes) that the data may take on every device: images and labels of the
         training split, and of the larger of the two others, which always lies there whole. Where it is more, the
         training split is streamed.
+      classes: use only examples of these classes, in all splits; they keep their numbers. Empty: of all classes.
 
     Raises:
       ValueError: if the dataset is not there (says where it looked and what helps), is of a kind that cannot be read,
         or has too few examples.
     """
     version, arrays = _source(name).load(name, data_dir, image_size)
+    if classes:
+        arrays = _only(arrays, classes, name)
     return _dataset(name, version, arrays, train_examples, validation_examples, device_budget_mb)
 
 
@@ -84,17 +89,38 @@ def outline(
     validation_examples: int = 0,
     image_size: int = 0,
     device_budget_mb: float = 4096.0,
+    classes: Sequence[int] = (),
 ) -> Dataset:
     """A dataset of the shapes and dtypes of the one that `load` gives, for compiling; its images may be zeros.
 
     Of a TFDS dataset that is not prepared `train_examples` has to be given, and every other split counts as large as
-    that; of a folder only headers are read. `load` explains the arguments.
+    that; of a folder only headers are read. Examples of some `classes` can only be counted in what is loaded. `load`
+    explains the arguments.
 
     Raises:
       ValueError: if that cannot be known.
     """
+    if classes:
+        return load(name, data_dir, train_examples, validation_examples, image_size, device_budget_mb, classes)
     arrays = _source(name).outline(name, data_dir, image_size, train_examples + validation_examples)
     return _dataset(name, "", arrays, train_examples, validation_examples, device_budget_mb)
+
+
+def _only(arrays: dict[str, np.ndarray], wanted: Sequence[int], name: str) -> dict[str, np.ndarray]:
+    """The arrays of a source with the examples of some classes."""
+    there = arrays["train_label"]
+    if there.ndim > 1:
+        raise ValueError(f"config.dataset.classes is {tuple(wanted)}, but {name} has attributes; leave it empty.")
+    if missing := sorted(set(wanted) - set(np.unique(there).tolist())):
+        raise ValueError(
+            f"config.dataset.classes has {missing[0]}, but no training example of {name} is of that class."
+        )
+    chosen = dict(arrays)
+    for split in SPLITS:
+        if f"{split}_label" in arrays:
+            where = np.flatnonzero(np.isin(arrays[f"{split}_label"], wanted))
+            chosen |= {key: arrays[key][where] for key in (f"{split}_image", f"{split}_label")}
+    return chosen
 
 
 def _dataset(

@@ -233,3 +233,30 @@ def test_the_number_of_classes_is_that_of_names_attributes_or_labels():
     assert data._replace(train=split([[0, 1]] * 4)).classes == 2
     assert sources.classes("digits") == 10
     assert sources.classes("cifar10") == 10 and sources.classes("celeb_a") == 40
+
+
+def test_only_the_examples_of_some_classes_in_their_order():
+    whole, some = sources.load("digits"), sources.load("digits", classes=(7, 2))
+    assert set(some.train.label.tolist()) == {2, 7} and some.label_names == whole.label_names
+    for split in ("train", "test"):
+        every, own = getattr(whole, split), getattr(some, split)
+        where = [i for i, label in enumerate(every.label) if label in (2, 7)]
+        np.testing.assert_array_equal(own.image, every.image[where])
+        np.testing.assert_array_equal(own.label, every.label[where])
+    assert sources.outline("digits", classes=(7, 2)).fingerprint == some.fingerprint != whole.fingerprint
+    held = sources.load("digits", classes=(7, 2), train_examples=20, validation_examples=30)
+    assert (len(held.train.label), len(held.validation.label)) == (20, 30)
+
+
+def test_classes_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match=r"config.dataset.classes has 10, but no training example of digits is of"):
+        sources.load("digits", classes=(3, 10))
+
+
+def test_attributes_are_no_classes(monkeypatch):
+    own = types.SimpleNamespace(load=lambda *_: ("", {"train_label": np.zeros((4, 2), np.int32)}))
+    monkeypatch.setitem(sources.SOURCES, "digits", own)
+    with pytest.raises(
+        ValueError, match=r"config.dataset.classes is \(1,\), but digits has attributes; leave it empty"
+    ):
+        sources.load("digits", classes=(1,))

@@ -13,4 +13,5 @@ def get_config(variant: str = "") -> ConfigDict:
     objective = {"name": "flow_matching", "sampler": "heun", "sample_steps": 25, "ema": 0.9999}
     small = {"depth": 4, "heads": 4, "patch": 4}
     config, variants = common.denoiser("cifar10", model, objective, 64, **small)
+    config.parallel.tickets = "sharded"  # the activations of one ticket fill half of a TPU v5e
     return common.choose(variant, config, cpu=variants["cpu"])

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import inspect
 import os
+import re
 import runpy
 import sys
 import traceback
@@ -192,7 +193,13 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
     try:
         values(arguments)
     except (flags.Error, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"The configuration cannot be set up: {str(error).strip().splitlines()[-1]}") from error
+        said = str(error).strip().splitlines()[-1]
+        if wrong := re.match(r"flag --config\.([\w.]+)=(.*?): ", said):
+            field, value = wrong.groups()
+            raise ValueError(
+                f"config.{field} is {value!r}, but it takes a {type(fields[field]).__name__}, such as {fields[field]}."
+            ) from error
+        raise ValueError(f"The configuration cannot be set up: {said}") from error
     return values.config
 
 
@@ -210,8 +217,9 @@ def _config_file(name: str) -> str:
     names = {p.stem: str(p) for p in own if "\ndef get_config(" in p.read_text()}
     if name in names:
         return names[name]
-    close = difflib.get_close_matches(Path(name).stem, names, n=1) or sorted(names)
-    raise ValueError(f"There is no configuration file {name!r}; the project has its own: {', '.join(close)}.")
+    close = difflib.get_close_matches(Path(name).stem, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"the project has its own: {', '.join(sorted(names))}."
+    raise ValueError(f"There is no configuration file {name!r}; {hint}")
 
 
 def _get_config(file: str, variant: str) -> "ConfigDict":
@@ -225,7 +233,7 @@ def _get_config(file: str, variant: str) -> "ConfigDict":
     except ImportError as error:
         raise ValueError(f"{file} imports what is not there ({error}); install it, or correct the name.") from error
     except Exception as error:  # whatever the user's file raises
-        raise ValueError(f"{file} fails with {type(error).__name__}: {error}; correct it there.") from error
+        raise ValueError(_failure(file, error)) from error
     if not callable(make := namespace.get("get_config")):
         raise ValueError(f"{file} has no function get_config; define one that returns a configuration.")
     if variant and not inspect.signature(make).parameters:
@@ -233,11 +241,21 @@ def _get_config(file: str, variant: str) -> "ConfigDict":
     try:
         config = make(*[variant] if variant else [])
     except Exception as error:  # as above
-        kind = "" if isinstance(error, ValueError) else f"fails with {type(error).__name__}: "
-        raise ValueError(f"{file}: {kind}{error}") from error
+        said = f"{file}: {error}" if isinstance(error, ValueError) else _failure(file, error)
+        raise ValueError(said) from error
     if not hasattr(config, "to_dict"):
         raise ValueError(f"get_config of {file} returns a {type(config).__name__}; it has to return a ConfigDict.")
     return config
+
+
+def _failure(file: str, error: Exception) -> str:
+    """What a user's configuration file raises, with the line of it."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    where = f", line {lines[-1]}," if lines else ""
+    # ConfigDict quotes its message, and lists all fields.
+    said = str(error.args[0] if error.args else error).strip('"').replace("\\n", "\n").splitlines() or [""]
+    said = [line for line in said if not line.startswith("Other fields present")]
+    return f"{file}{where} fails with {type(error).__name__}: {' '.join(said)}; correct it there."
 
 
 def _guarded(command: Callable[..., None], *arguments: Any) -> int:
@@ -253,7 +271,7 @@ def _guarded(command: Callable[..., None], *arguments: Any) -> int:
 
 
 def _fault(error: BaseException) -> int:
-    print(f"lotto-jax: {error}", file=sys.stderr)
+    progress.fault(error)
     return 1
 
 

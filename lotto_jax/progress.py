@@ -17,8 +17,8 @@ class _Lines:
         self._stream = stream
 
     def write(self, text: str) -> None:
-        """Write what is more than a carriage return as a line."""
-        if line := text.strip("\r\n "):
+        """Write what is more than movements of the cursor as a line."""
+        if line := text.replace("\x1b[A", "").strip("\r\n "):
             self._stream.write(f"{line}\n")
 
     def flush(self) -> None:
@@ -45,6 +45,14 @@ def quiet() -> None:
 def say(text: str) -> None:
     """A line of its own, above the bar where there is one."""
     tqdm.write(text, file=sys.stdout)
+
+
+def fault(error: BaseException) -> None:
+    """Say on stderr, in one sentence, what went wrong."""
+    sentence = str(error)
+    if isinstance(error, OSError) and error.strerror and error.filename:  # Python's own words name no remedy
+        sentence = f"{error.filename} cannot be used ({error.strerror}); correct that, or choose another place."
+    print(f"lotto-jax: {sentence}", file=sys.stderr, flush=True)
 
 
 class Lines:

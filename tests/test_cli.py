@@ -44,7 +44,10 @@ def test_help_answers_in_under_a_second_without_jax():
             ["--config=configs/quickstart.py", "--config.imp.round=3"],
             "config.imp.round is not a field of configs/quickstart.py; did you mean config.imp.rounds?",
         ),
-        (["--config=configs/quickstart.py", "--config.imp.rounds=many"], "many"),
+        (
+            ["--config=configs/quickstart.py", "--config.imp.rounds=many"],
+            "config.imp.rounds is 'many', but it takes a int, such as ",
+        ),
         (["--config=configs/quickstart.py", "--config.imp.rounds=-1"], "config.imp.rounds is -1"),
         (["--config=configs/quickstart.py", "--config.dataset.name=nothing"], "No prepared dataset 'nothing'"),
         (["--config=configs/linear_ae_mnist.py:rewind9"], "configs/linear_ae_mnist.py: there is no variant 'rewind9'"),
@@ -59,13 +62,24 @@ def test_a_mistake_is_one_sentence_and_status_1(tmp_path, arguments, message):
     assert "Traceback" not in result.stderr and len(result.stderr.strip().splitlines()) == 1
 
 
+MISSPELT = """from lotto_jax import config
+
+
+def get_config():
+    config_ = config.default()
+    config_.train.epoch = 3
+    return config_
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("x = 1\n", "has no function get_config"),
         ("def get_config(:\n", "line 1: "),
         ("import nothing_of_the_kind\n", "imports what is not there (No module named 'nothing_of_the_kind')"),
-        ("def get_config():\n    return {}['a']\n", "fails with KeyError: 'a'"),
+        ("def get_config():\n    return {}['a']\n", ", line 2, fails with KeyError: a"),
+        (MISSPELT, 'line 6, fails with AttributeError: \'Key "epoch" does not exist'),
         ("def get_config():\n    return 3\n", "returns a int; it has to return a ConfigDict"),
     ],
 )

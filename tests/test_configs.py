@@ -96,7 +96,7 @@ def test_the_ablation_grid_is_each_factor_alone_and_the_cross_at_ten_epochs():
 def test_a_bare_name_is_one_of_the_projects_own_wherever_one_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_config("dcgan_cifar10:cpu", []) == load_config(f"{FILES[0].parent / 'dcgan_cifar10.py'}:cpu", [])
-    with pytest.raises(ValueError, match=r"no configuration file 'dcgan_cifar100'; the project has its own: dcgan_ci"):
+    with pytest.raises(ValueError, match=r"no configuration file 'dcgan_cifar100'; did you mean dcgan_ci"):
         load_config("dcgan_cifar100", [])
 
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import termios
 
+from lotto_jax import progress
+
 PROGRAM = """
 from lotto_jax import progress
 with progress.bar(total=3, desc="steps", mininterval=0, maxinterval=0) as bar:
@@ -35,6 +37,15 @@ def on_a_terminal(program):
         pass
     os.close(reader)
     return shown
+
+
+def test_faults_of_the_system_are_a_sentence_with_a_remedy(capsys):
+    progress.fault(PermissionError(13, "Permission denied", "/data/mnist"))
+    progress.fault(OSError("Could not write /runs/a; make room there."))
+    assert capsys.readouterr().err.splitlines() == [
+        "lotto-jax: /data/mnist cannot be used (Permission denied); correct that, or choose another place.",
+        "lotto-jax: Could not write /runs/a; make room there.",
+    ]
 
 
 def test_a_terminal_shows_one_bar_that_moves():

@@ -1,5 +1,6 @@
 """TFDS image datasets prepared on disk as ArrayRecord, read without TensorFlow."""
 
+import difflib
 import functools
 import json
 import os
@@ -25,6 +26,9 @@ def load(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.n
         key=lambda path: tuple(int(part) for part in path.parent.name.split(".")),
     )
     if not infos:
+        there = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
+        if close := difflib.get_close_matches(name, [*there, "digits", "mixture", "folder"], n=1):
+            raise ValueError(f"config.dataset.name is {name!r}, which is not in {directory}; did you mean {close[0]}?")
         raise ValueError(
             f"No prepared dataset {name!r} in {directory}; point config.dataset.data_dir (or TFDS_DATA_DIR) at the "
             f"directory that holds it, or {_preparation(name, directory)}"

@@ -25,7 +25,7 @@ def write(workdir: str | Path, paper: bool = False) -> str:
     if not (path / directories.CONFIG).exists():
         if runs := runs_in(path):
             return "\n".join(f"{run.name}: {_stands(run) or 'all phases done'}, {run / page.REPORT}" for run in runs)
-        raise ValueError(f"There are no results in {path} yet; run `lotto-jax run --workdir={path}` first.")
+        raise ValueError(f"There are no results in {path} yet; start or finish its run first.")
     experiment = experiments.of(directories.config_of(path))
     begun = [part for part in experiment.parts if (path / part / RESULTS).exists()]
     for part in begun:

@@ -76,7 +76,7 @@ def _of_search(source: Source, metric: str) -> Answer:
     sentences = [
         f"By {words(metric)} ({better}), mean ± standard deviation over {seeds} seeds: winning {cell(at['winning'])}, "
         f"dense {cell(win.dense)}, random {cell(at['random'])}.",
-        f"The winning ticket may be worse than the dense network by {win.tolerance:.3g}; the random ticket is worse "
+        f"Up to {win.tolerance:.3g} worse than the dense network counts as equally good; the random ticket is worse "
         f"than the winning one with p = {win.p_value:.2g} (one-sided Welch test).",
         _strictly(strict, win),
     ]

@@ -57,6 +57,8 @@ def against_sparsity(panels: Sequence[Panel], title: str, path: Path) -> list[Pa
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False, gridspec_kw={"wspace": 0.05})[0]
     for axes, panel in zip(row, panels, strict=True):
         _panel(axes, panel)
+    low, high = zip(*(panel.range() for panel in panels), strict=True)
+    row[0].set_ylim(min(low), max(high))
     row[0].set_ylabel(words(panels[0].metric))
     figure.suptitle(title, fontsize=10)
     _legend(list(row), row[-1])
@@ -89,7 +91,8 @@ def _panel(axes: Axes, panel: Panel) -> None:
     if (dense := panel.dense) is not None:
         band = dense.mean - dense.std, dense.mean + dense.std
         axes.axhline(dense.mean, color="black", linewidth=1, label="dense")
-        axes.axhspan(*band, color="black", alpha=0.12, linewidth=0, label="dense, one std")
+        if dense.std:
+            axes.axhspan(*band, color="black", alpha=0.12, linewidth=0, label="dense, one std")
     for line in panel.lines:
         _line(axes, panel, line)
     ends = [panel.position(end) for end in (panel.sparsities[0], panel.sparsities[-1])]

@@ -52,7 +52,7 @@ def source_of(path: Path, unfinished: str = "", **places: Any) -> Source:
     """
     rows = results.read(path)
     if not rows:
-        raise ValueError(f"There are no results in {path} yet; run `lotto-jax run --workdir={path}` first.")
+        raise ValueError(f"There are no results in {path} yet; start or finish its run first.")
     run = directories.read_config(path)
     config = run["config"]
     name = paper.network(config) or panels.words(rows[0].model)

@@ -48,8 +48,8 @@ class Panel(NamedTuple):
 
     @property
     def sparsities(self) -> list[float]:
-        """Those of the first line, ascending."""
-        return sorted({point.sparsity for point in self.lines[0].points})
+        """All that are shown, ascending."""
+        return sorted({point.sparsity for line in self.lines for point in line.points})
 
     def ticks(self) -> list[float]:
         """Sparsities to label, as many as fit."""
@@ -61,12 +61,18 @@ class Panel(NamedTuple):
         return chosen
 
     def range(self) -> tuple[float, float]:
-        """Of the y axis. Very sparse one-shot tickets can lie far off; it follows the means of the others."""
+        """Of the y axis: all means with their bars, as far as these are no longer than half the distance of the means.
+
+        Very sparse one-shot tickets can lie far off; the means are those of the others.
+        """
         lines = [line for line in self.lines if line.style != "one_shot"] or self.lines
-        means = [p.mean for line in lines for p in line.points if p.values] or [0.0]
-        means += [self.dense.mean] if self.dense and self.dense.values else []
+        points = [p for line in lines for p in line.points if p.values]
+        points += [self.dense] if self.dense and self.dense.values else []
+        means = [p.mean for p in points] or [0.0]
         span = max(means) - min(means) or abs(means[0]) or 1.0  # all may be the same
-        return min(means) - 0.08 * span, max(means) + 0.15 * span
+        bars = [min(p.std, span / 2) for p in points] or [0.0]
+        low, high = (min(map(float.__sub__, means, bars)), max(map(float.__add__, means, bars)))
+        return low - 0.08 * span, high + 0.15 * span
 
 
 def in_rounds(arm: str) -> bool:

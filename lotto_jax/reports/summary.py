@@ -190,8 +190,9 @@ def cell(point: Point) -> str:
 def sentence(win: Winning, metric: str) -> str:
     """The winning sparsity in words."""
     if win.sparsity is None:
+        found = "Undecided" if len(win.dense.values) < STRICT_SEEDS else "No winning ticket"
         return (
-            f"No winning ticket by {metric} (pruned: {win.pruned}). At no sparsity is it within {win.tolerance:.3g} of "
+            f"{found} by {metric} (pruned: {win.pruned}). At no sparsity is it within {win.tolerance:.3g} of "
             f"the dense {win.dense.mean:.4g} and the random ticket significantly worse."
         )
     return (

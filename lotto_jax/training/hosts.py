@@ -255,7 +255,7 @@ def _listed(names: list[int]) -> str:
 def complain(error: BaseException) -> None:
     """Say once, as the command line does, what went wrong."""
     if str(error) and not getattr(error, "_complained", False):
-        print(f"lotto-jax: {error}", file=sys.stderr, flush=True)
+        progress.fault(error)
         vars(error)["_complained"] = True
 
 

@@ -248,6 +248,12 @@ def test_only_the_examples_of_some_classes_in_their_order():
     assert (len(held.train.label), len(held.validation.label)) == (20, 30)
 
 
+def test_a_dataset_that_is_misspelt_is_guessed(tmp_path):
+    (tmp_path / "mnist").mkdir()
+    with pytest.raises(ValueError, match=r"config.dataset.name is 'mnits', which is not in .*; did you mean mnist\?"):
+        sources.load("mnits", str(tmp_path))
+
+
 def test_classes_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match=r"config.dataset.classes has 10, but no training example of digits is of"):
         sources.load("digits", classes=(3, 10))

@@ -70,6 +70,9 @@ def test_a_directory_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("important")
     with pytest.raises(RunDirectoryError, match="holds other files"):
         RunDirectory(tmp_path, tiny.config())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(RunDirectoryError, match=r"--workdir is \S*thesis\.tex, which is a file; choose a directory"):
+        RunDirectory(tmp_path / "thesis.tex", tiny.config())
 
 
 def test_results_are_appended_and_a_repeated_measurement_is_replaced(tmp_path):

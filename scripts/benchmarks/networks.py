@@ -61,7 +61,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
 def _step(name: str, masked: bool, plain: bool = False) -> tuple[Callable[[], object], float]:
     """A call that makes a train step, with half of the weights pruned or no mask; seconds to compile it."""
     objective = OBJECTIVES[name]()
-    state = objective.init(jax.random.key(0))
+    state = jax.tree.map(jnp.copy, jax.jit(objective.init)(jax.random.key(0)))  # a moving average begins as the params
     half = lambda path, leaf: masked and masks.is_kernel(path, leaf)  # noqa: E731
     mask = masks.ones(state.params, half)
     mask = jax.tree.map(lambda m: m if m.ndim == 0 else jax.random.bernoulli(jax.random.key(1), 0.5, m.shape), mask)

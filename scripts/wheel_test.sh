@@ -7,12 +7,16 @@ trap 'rm -rf "$place"' EXIT
 install() { "$place/$1/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "${@:2}"; }
 for name in build pruning run; do "${PYTHON:-python3}" -m venv "$place/$name"; done
 install build build
+export PROJECT_URL=https://example.org/owner/lotto_jax
 "$place/build/bin/python" -m build --quiet --outdir "$place/dist" .  # the wheel is made from the source archive
 wheel=$(echo "$place"/dist/*.whl)
-export JAX_PLATFORMS=cpu
 
 install pruning "$wheel"
 cd "$place"
+pruning/bin/python -c "import importlib.metadata; print(importlib.metadata.distribution('lotto_jax').read_text('METADATA'))" > metadata
+grep -q "^Project-URL: Homepage, $PROJECT_URL$" metadata
+grep -q "]($PROJECT_URL/raw/HEAD/.assets/" metadata
+if grep -E '\]\((docs|configs|lotto_jax|\.assets)/' metadata; then exit 1; fi  # a link that only a checkout has
 pruning/bin/python -c "
 import jax.numpy as jnp, sys
 from lotto_jax import pruning

@@ -32,7 +32,8 @@ def place(distributed: Mapping[str, Any], environment: Mapping[str, str]) -> Pla
     if distributed["coordinator"] != "auto":
         return Place(distributed["process"], distributed["processes"])
     for number, count in LAUNCHERS:
-        if environment.get(number, "").isdigit():
+        of_a_slice = number == "TPU_WORKER_ID" and "MEGASCALE_COORDINATOR_ADDRESS" in environment
+        if environment.get(number, "").isdigit() and not of_a_slice:
             there = environment.get(count, "")
             hosts = len(there.split(",")) if there else None  # TPU_WORKER_HOSTNAMES lists them
             return Place(int(environment[number]), int(there) if there.isdigit() else hosts)
@@ -51,7 +52,7 @@ class Roll:
 
     def came(self) -> list[int]:
         """Numbers of the processes that wait, or have waited, together with this one."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # whatever is there, the sentence has to be said
             times = {int(mark.name): mark.stat().st_mtime for mark in self._marks.iterdir()}
             # An older mark is of an earlier start, which has ended.
             return sorted(n for n, time in times.items() if time >= times[self._place.number] - self._seconds)

@@ -17,6 +17,7 @@ AUTO = {"coordinator": "auto", "processes": 1, "process": 0}
         ({"SLURM_PROCID": "3", "SLURM_NTASKS": "16"}, Place(3, 16)),
         ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}, Place(0, 1)),
         ({"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "a,b,c"}, Place(1, 3)),
+        ({"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "a,b", "MEGASCALE_COORDINATOR_ADDRESS": "c"}, None),
         ({"JOB_COMPLETION_INDEX": "2"}, Place(2, None)),
         ({"SLURM_PROCID": "", "SLURM_NTASKS": "16"}, None),
     ],
@@ -37,6 +38,9 @@ def test_the_absent_are_named_and_marks_of_an_earlier_start_do_not_count(tmp_pat
 
 def test_who_came_is_said_where_nobody_knows_how_many_there_are(tmp_path):
     Roll(tmp_path, Place(0, None), 60.0)
+    (tmp_path / MARKS / "0~").write_text("")  # of an editor
+    assert "each that came says this" in hosts._waited(Roll(tmp_path, Place(2, None), 60.0), 60.0)
+    (tmp_path / MARKS / "0~").unlink()
     assert "Only processes 0 and 2 came" in hosts._waited(Roll(tmp_path, Place(2, None), 60.0), 60.0)
 
 

@@ -109,6 +109,7 @@ def test_run_and_report_end_with_status_0_and_divergence_with_1(tmp_path, capsys
         "--config.seeds=(0, 1)",
         "--config.imp.arms=('winning', 'random')",
         "--config.imp.one_shot_sparsities=()",
+        "--config.evaluation.images=0",
     ]
     run = lotto_jax("run", *tiny, f"--workdir={tmp_path / 'run'}")
     assert run.returncode == 0, run.stderr

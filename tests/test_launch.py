@@ -73,6 +73,7 @@ def test_slurm_starts_a_process_a_gpu_and_jax_finds_them(launch):
 
 def test_slurm_runs_a_configuration_in_two_processes(launch, tmp_path):
     fields = ["--config=tests/experiments/interrupted_config.py", "--config.imp.rounds=0", "--config.train.epochs=1"]
+    fields.append("--config.evaluation.images=0")
     command = ["sbatch", "--ntasks-per-node=2", "scripts/launch/slurm.sh", *fields, f"--workdir={tmp_path / 'run'}"]
     done = launch(command, {"sbatch": SBATCH, "srun": SRUN, "lotto-jax": RUN})
     assert done.returncode == 0, done.stderr

@@ -19,6 +19,8 @@ from lotto_jax.training import hosts
 
 PATIENCE_SECONDS = 7 * 86_400  # with a save: Orbax counts by a clock that may be set while it waits
 
+_saving: "list[Store]" = []  # the one whose save may still be under way
+
 
 class StorageError(Exception):
     """A checkpoint could not be written or read."""
@@ -77,9 +79,16 @@ class Store:
     def save(self, step: int, state: PyTree, meta: dict[str, Any], wait: bool = False) -> None:
         """Save `state` and the JSON object `meta` as number `step`, replacing it if it exists.
 
+        Stores take turns: Orbax numbers saves of a process, and threads of one that is under way may take the number
+        of the next.
+
         Raises:
           StorageError: if this or an earlier asynchronous save failed.
         """
+        for other in _saving:
+            if other is not self:
+                other.wait()
+        _saving[:] = [self]
         with self._writing():
             if step in self._manager.all_steps():
                 self._manager.wait_until_finished()
@@ -91,6 +100,15 @@ class Store:
             self._manager.save(step, args=arguments, force=True)
             if wait:
                 self._manager.wait_until_finished()
+
+    def wait(self) -> None:
+        """Until the last save is committed.
+
+        Raises:
+          StorageError: if it failed.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -109,8 +127,7 @@ class Store:
         Raises:
           StorageError: if an earlier asynchronous save failed.
         """
-        with self._writing():
-            self._manager.wait_until_finished()
+        self.wait()
         return sorted(self._manager.all_steps())
 
     def delete(self, step: int) -> None:
@@ -195,6 +212,8 @@ class Store:
 
     def close(self) -> None:
         """Wait for pending saves and stop the background threads; raises as `steps`."""
+        if self in _saving:
+            _saving.remove(self)
         with self._writing():
             self._manager.close()
         self._reader.close()

@@ -40,6 +40,7 @@ Inputs = ParamSpec("Inputs")
 Value = TypeVar("Value")
 
 _meetings = itertools.count()
+_over: list[int] = []  # the exit status, once nothing is left to do but to end
 _LIBC = ctypes.CDLL(None)  # Python's own handlers of signals run in the main thread, which waits for a lost process
 
 
@@ -231,7 +232,12 @@ def _end(message: str) -> None:
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _aborted(number: int) -> None:
-    """What a process says that JAX aborts, from a thread of its own, since it has lost the coordination service."""
+    """What a process says that JAX aborts, from a thread of its own, since it has lost the coordination service.
+
+    Where all is done, the first process has only ended a moment earlier than JAX had let go of it.
+    """
+    if _over:
+        os._exit(_over[0])
     _end(
         "Process 0, where JAX's coordination service lives, is lost; the same command goes on from what is saved, with "
         "as many processes as there are."
@@ -271,9 +277,11 @@ def together(seconds: float) -> Iterator[None]:
     if jax.process_count() == 1:
         yield
         return
+    _over.clear()
     lookout = _Lookout(seconds)
     try:
         yield
+        _over.append(0)
     except Lost:
         raise
     except Exception as error:
@@ -294,6 +302,7 @@ def leave(status: int) -> NoReturn:
     if jax.process_count() > 1 and status:
         try:
             _exchange({"stopped": f"exit status {status}"}, GRACE_SECONDS)
+            _over[:] = [status]
         except (Lost, jax.errors.JaxRuntimeError):
             sys.stdout.flush()
             sys.stderr.flush()

@@ -1,5 +1,7 @@
 """What a single process can see of the functions for several."""
 
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -54,6 +56,16 @@ def test_the_report_of_the_coordination_service_names_who_is_missing(report, sai
     with pytest.raises(hosts.Lost) as error:
         hosts._meet("somewhere", 5.0)
     assert said in str(error.value) and "the same command goes on" in str(error.value)
+
+
+@pytest.mark.parametrize(("over", "status", "says"), [([], 1, True), ([0], 0, False), ([143], 143, False)])
+def test_an_abort_of_jax_is_a_loss_unless_all_is_done(over, status, says, monkeypatch, capsys):
+    ends = []
+    monkeypatch.setattr(hosts, "_over", over)
+    monkeypatch.setattr(hosts.os, "_exit", lambda status: ends.append(status))
+    hosts._aborted(signal.SIGABRT)
+    assert ends[0] == status
+    assert ("is lost; the same command goes on" in capsys.readouterr().err) or not says
 
 
 def test_processes_with_another_configuration_are_refused(tmp_path, monkeypatch):

@@ -13,7 +13,8 @@ from lotto_jax.training.shuffle import shuffled
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 300), st.integers(0, 2**31))
 def test_every_element_comes_once(n, seed):
-    order = shuffled(jax.random.key(seed), jnp.arange(n), n)
+    places = jnp.minimum(jnp.arange(300), n - 1)  # one shape, so that operations compile once
+    order = shuffled(jax.random.key(seed), places, n)[:n]
     assert sorted(order.tolist()) == list(range(n))
 
 

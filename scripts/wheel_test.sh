@@ -7,7 +7,7 @@ trap 'rm -rf "$place"' EXIT
 install() { "$place/$1/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt "${@:2}"; }
 for name in build pruning run; do "${PYTHON:-python3}" -m venv "$place/$name"; done
 install build build
-export PROJECT_URL=https://example.org/owner/lotto_jax
+export JAX_PLATFORMS=cpu PROJECT_URL=https://example.org/owner/lotto_jax
 "$place/build/bin/python" -m build --quiet --outdir "$place/dist" .  # the wheel is made from the source archive
 wheel=$(echo "$place"/dist/*.whl)
 

@@ -27,10 +27,10 @@ def load(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.n
     )
     if not infos:
         there = sorted(path.name for path in directory.iterdir()) if directory.is_dir() else []
-        if close := difflib.get_close_matches(name, [*there, "digits", "mixture", "folder"], n=1):
-            raise ValueError(f"config.dataset.name is {name!r}, which is not in {directory}; did you mean {close[0]}?")
+        close = difflib.get_close_matches(name, [*there, "digits", "mixture", "folder"], n=1)
+        hint = f" (did you mean config.dataset.name={close[0]}?)" if close else ""
         raise ValueError(
-            f"No prepared dataset {name!r} in {directory}; point config.dataset.data_dir (or TFDS_DATA_DIR) at the "
+            f"No prepared dataset {name!r} in {directory}{hint}; point config.dataset.data_dir (or TFDS_DATA_DIR) at the "
             f"directory that holds it, or {_preparation(name, directory)}"
         )
     info = infos[-1]

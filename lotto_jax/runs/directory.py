@@ -67,7 +67,7 @@ class RunDirectory:
     def _take(self, config: ConfigDict, data: str) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise RunDirectoryError(f"--workdir is {self.path}, which is a file; choose a directory.")
-        first = not (self.path / LOCK).exists()
+        unlocked = not (self.path / LOCK).exists()
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / LOCK, "w")  # noqa: SIM115  (held until the process ends)
@@ -82,7 +82,7 @@ class RunDirectory:
             self._claim(config, data)
         except (OSError, RunDirectoryError):
             self._lock.close()
-            if first:  # the directory is none of ours
+            if unlocked:  # before, so the directory is none of ours
                 (self.path / LOCK).unlink()
             raise
 

@@ -281,7 +281,7 @@ def together(seconds: float) -> Iterator[None]:
     lookout = _Lookout(seconds)
     try:
         yield
-        _over.append(0)
+        _over[:] = [0]
     except Lost:
         raise
     except Exception as error:

@@ -250,7 +250,7 @@ def test_only_the_examples_of_some_classes_in_their_order():
 
 def test_a_dataset_that_is_misspelt_is_guessed(tmp_path):
     (tmp_path / "mnist").mkdir()
-    with pytest.raises(ValueError, match=r"config.dataset.name is 'mnits', which is not in .*; did you mean mnist\?"):
+    with pytest.raises(ValueError, match=r"'mnits' in \S+ \(did you mean config.dataset.name=mnist\?\); point"):
         sources.load("mnits", str(tmp_path))
 
 

@@ -30,8 +30,8 @@ def load(name: str, data_dir: str, image_size: int) -> tuple[str, dict[str, np.n
         close = difflib.get_close_matches(name, [*there, "digits", "mixture", "folder"], n=1)
         hint = f" (did you mean config.dataset.name={close[0]}?)" if close else ""
         raise ValueError(
-            f"No prepared dataset {name!r} in {directory}{hint}; point config.dataset.data_dir (or TFDS_DATA_DIR) at the "
-            f"directory that holds it, or {_preparation(name, directory)}"
+            f"No prepared dataset {name!r} in {directory}{hint}; point config.dataset.data_dir (or TFDS_DATA_DIR) at "
+            f"the directory that holds it, or {_preparation(name, directory)}"
         )
     info = infos[-1]
     decode = functools.partial(_decode, name, directory, info, image_size)

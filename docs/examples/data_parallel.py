@@ -7,8 +7,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from sklearn.datasets import load_digits
 
+import lotto_jax.pruning.optax as sparse
 from lotto_jax import pruning
-from lotto_jax.pruning import sparse
 
 mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 images, labels = load_digits(return_X_y=True)

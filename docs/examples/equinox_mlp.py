@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import optax
 from sklearn.datasets import load_digits
 
+import lotto_jax.pruning.optax as sparse
 from lotto_jax import pruning
-from lotto_jax.pruning import sparse
 
 images, labels = load_digits(return_X_y=True)
 images = jnp.asarray(images / 16.0, jnp.float32)

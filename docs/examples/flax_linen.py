@@ -7,8 +7,8 @@ import optax
 from flax.training.train_state import TrainState
 from sklearn.datasets import load_digits
 
+import lotto_jax.pruning.optax as sparse
 from lotto_jax import pruning
-from lotto_jax.pruning import sparse
 
 images, labels = load_digits(return_X_y=True)
 images = images.reshape(-1, 8, 8, 1) / 16.0

@@ -5,7 +5,7 @@ import optax
 from flax import nnx
 from sklearn.datasets import load_digits
 
-from lotto_jax.pruning import sparse
+import lotto_jax.pruning.optax as sparse
 
 images, labels = load_digits(return_X_y=True)
 images = jnp.asarray(images / 16.0, jnp.float32)

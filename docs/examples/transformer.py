@@ -5,8 +5,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import lotto_jax.pruning.optax as sparse
 from lotto_jax import pruning
-from lotto_jax.pruning import patterns, sparse
+from lotto_jax.pruning import patterns
 
 
 class Transformer(nn.Module):

@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
 from lotto_jax.pruning import masks
-from lotto_jax.pruning.sparse import masked_updates
+from lotto_jax.pruning.optax import masked_updates
 
 Metrics = dict[str, Float[Array, ""]]
 Better = Literal["lower", "higher", "neither"]
@@ -99,6 +99,6 @@ class Objective(NamedTuple):
 def masked_update(
     optimizer: optax.GradientTransformation, grads: PyTree, opt_state: Any, params: PyTree, mask: masks.Mask
 ) -> tuple[PyTree, Any]:
-    """One optimizer update that leaves pruned entries at exactly 0: by `pruning.sparse.masked_updates`."""
+    """One optimizer update that leaves pruned entries at exactly 0: by `pruning.optax.masked_updates`."""
     updates, opt_state = masked_updates(optimizer, mask).update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state

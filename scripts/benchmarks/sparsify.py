@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import lotto_jax.pruning.optax as sparse
 from lotto_jax.models.classifier import ResNet18
-from lotto_jax.pruning import sparse
 from lotto_jax.pruning.masks import Params
 from scripts.benchmarks.common import Row
 

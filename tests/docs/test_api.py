@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SITE = Path(__file__).resolve().parents[2] / "site"
-MODULES = ["lotto_jax.pruning", "lotto_jax.pruning.sparse", "lotto_jax.pruning.patterns", "lotto_jax.export"]
+MODULES = ["lotto_jax.pruning", "lotto_jax.pruning.optax", "lotto_jax.pruning.patterns", "lotto_jax.export"]
 MODULES.append("lotto_jax.tickets")
 
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+import lotto_jax.pruning.optax as sparse
 from lotto_jax import pruning
 from lotto_jax.objectives.state import masked_update
-from lotto_jax.pruning import sparse
-from lotto_jax.pruning.sparse import schedules
+from lotto_jax.pruning.optax import schedules
 
 SHAPES = {"a": (6, 5), "b": (2, 5, 7)}
 SIZE = 100

@@ -13,11 +13,11 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from lotto_jax.pruning import distributions, masks, patterns, selection
 from lotto_jax.pruning.masks import Mask, Params
+from lotto_jax.pruning.optax import schedules
+from lotto_jax.pruning.optax.rules import Evidence, Rule
+from lotto_jax.pruning.optax.schedules import Schedule
 from lotto_jax.pruning.patterns import Pattern
 from lotto_jax.pruning.scores import Scores, random_scores
-from lotto_jax.pruning.sparse import schedules
-from lotto_jax.pruning.sparse.rules import Evidence, Rule
-from lotto_jax.pruning.sparse.schedules import Schedule
 
 
 class SparseState(NamedTuple):
@@ -231,7 +231,7 @@ def sparsify(
       ValueError: if the rule needs an `end` that the schedule lacks; by `init`, if no leaf is prunable or a regular
         expression matches none; by `update`, without params.
 
-    >>> from lotto_jax.pruning import sparse
+    >>> import lotto_jax.pruning.optax as sparse
     >>> tx = sparse.sparsify(optax.adam(1e-3), sparse.magnitude(), sparse.cubic(0.9, begin=0, end=10, every=5))
     >>> @jax.jit
     ... def step(params, opt_state, batch):
@@ -372,7 +372,7 @@ def forward_params(params: Params, opt_state: Any) -> Params:
     Raises:
       ValueError: if the state holds no `SparseState` or several, or the mask does not fit.
 
-    >>> from lotto_jax.pruning import sparse
+    >>> import lotto_jax.pruning.optax as sparse
     >>> tx = sparse.sparsify(optax.adam(1e-3), sparse.straight_through(sparse.magnitude()), sparse.constant(0.9))
     >>> opt_state = tx.init(params)
     >>> grads = jax.grad(lambda p: loss(forward_params(p, opt_state), batch))(params)

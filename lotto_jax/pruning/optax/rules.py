@@ -40,7 +40,7 @@ class Rule:
 
     Attributes:
       keep: scores; the lowest of the kept weights are removed.
-      distribution: how sparse each leaf becomes, see `lotto_jax.pruning.sparse.sparsify`.
+      distribution: how sparse each leaf becomes, see `lotto_jax.pruning.optax.sparsify`.
       grow: scores; the highest of the removed weights come back, from 0. None: no weight comes back.
       swapped: `(step, end) -> share of the kept weights` that is removed beyond the schedule, and grown.
       random_start: whether the mask is random and sparse from the start, or dense.

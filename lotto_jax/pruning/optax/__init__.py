@@ -1,9 +1,10 @@
 """Sparse training in any optax loop: wrap an optimizer with `sparsify`, or keep a given mask with `masked_updates`.
 
-The one part of `lotto_jax.pruning` that imports optax; `import lotto_jax.pruning` does not import it.
+The one part of `lotto_jax.pruning` that imports optax; `import lotto_jax.pruning` does not import it. Import it under
+a name of its own, since `optax` is the library: `import lotto_jax.pruning.optax as sparse`.
 """
 
-from lotto_jax.pruning.sparse.rules import (
+from lotto_jax.pruning.optax.rules import (
     Evidence,
     Rule,
     magnitude,
@@ -15,8 +16,8 @@ from lotto_jax.pruning.sparse.rules import (
     static,
     straight_through,
 )
-from lotto_jax.pruning.sparse.schedules import Schedule, constant, cubic, iterative, one_shot, polynomial
-from lotto_jax.pruning.sparse.transform import SparseState, forward_params, mask_of, masked_updates, sparsify
+from lotto_jax.pruning.optax.schedules import Schedule, constant, cubic, iterative, one_shot, polynomial
+from lotto_jax.pruning.optax.transform import SparseState, forward_params, mask_of, masked_updates, sparsify
 
 __all__ = [
     "Evidence",

@@ -104,7 +104,7 @@ def analyse(
     fn: Callable[..., PyTree],
     params: PyTree,
     *inputs: PyTree,
-    zeros: Mapping[Leaf, propagation.Flags] | None = None,
+    zeros: Mapping[Leaf, propagation.Flags] | bool = False,
     resized: bool = False,
     pin_outputs: bool = True,
 ) -> Analysis:
@@ -114,19 +114,21 @@ def analyse(
       fn: the function; it is traced, not run.
       params: pytree of arrays (or `jax.ShapeDtypeStruct`).
       *inputs: further arguments; all their axes are fixed.
-      zeros: `{(leaf name, axis): flags}`: which slices along an axis are zero.
+      zeros: `{(leaf name, axis): flags}`: which slices along an axis are zero; or whether all are.
       resized: see `propagation.Walk`.
       pin_outputs: whether outputs of `fn`, and params that it does not read, keep their sizes.
     """
     closed = jax.make_jaxpr(lambda *args: fn(*args))(params, *inputs)  # a function of its own is traced anew
     walk, ids, arguments = propagation.Walk(rules.RULES, resized), {}, []
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    for path, leaf in leaves:
-        name, blocks = path_name(path), []
+    names = [path_name(path) for path, _ in leaves]
+    for name, (_, leaf) in zip(names, leaves, strict=True):
+        blocks = []
         for axis, size in enumerate(np.shape(leaf)):
             if size > 1:
                 ids[name, axis] = walk.classes.new(size)
-                zero = np.asarray((zeros or {}).get((name, axis), np.zeros(size, bool)))
+                zero = np.full(size, zeros) if isinstance(zeros, bool) else zeros.get((name, axis))
+                zero = np.zeros(size, bool) if zero is None else np.asarray(zero)
                 blocks.append(propagation.Block((axis,), ids[name, axis], zero))
         arguments.append(propagation.Value(np.shape(leaf), tuple(blocks)))
     arguments += [propagation.fixed_value(tuple(v.aval.shape)) for v in closed.jaxpr.invars[len(leaves) :]]
@@ -143,7 +145,7 @@ def analyse(
         return Analysis(ids, walk.classes, walk.uses, closed, walk.called[0], results)
     read = {v for eqn in closed.jaxpr.eqns for v in eqn.invars if not isinstance(v, core.Literal)}
     read |= {v for v in closed.jaxpr.outvars if not isinstance(v, core.Literal)}
-    unread = {path_name(path) for (path, _), var in zip(leaves, closed.jaxpr.invars, strict=False) if var not in read}
+    unread = {name for name, var in zip(names, closed.jaxpr.invars, strict=False) if var not in read}
     for (name, _), own in ids.items():
         if name in unread:
             walk.classes.pin(own, "not used by the function")
@@ -172,28 +174,33 @@ def group(analysis: Analysis) -> AxisGroups:
     number = np.zeros(everywhere.max(initial=0) + 1, np.int64)
     number[roots] = np.arange(roots.size)
     numbers = {leaf: number[own] for leaf, own in found.items()}
+    first_of: dict[bytes, Leaf] = {}  # many leaves hold the same classes in the same order: a convolution and its norm
+    alike = {leaf: first_of.setdefault(own.tobytes(), leaf) for leaf, own in numbers.items()}
+    orders = {leaf: np.argsort(numbers[leaf], stable=True) for leaf in first_of.values()}
     # A label says what is known of a class so far. Each leaf gives new labels to the classes in it: another one for
     # each label that they had and for each number of times that they are there.
-    reasons = list(map(analysis.classes.reason, roots.tolist()))
-    ids: dict[str, int] = {}
-    labels = np.array([ids.setdefault(reason, len(ids)) for reason in reasons], np.int64)
-    orders = {leaf: np.argsort(own, stable=True) for leaf, own in numbers.items()}
-    used = len(ids)
-    for leaf, own in numbers.items():
-        ordered = own[orders[leaf]]
+    reasons, of_reason = analysis.classes.reasons(roots)
+    labels, used = of_reason.copy(), len(reasons)
+    for leaf, order in orders.items():
+        ordered = numbers[leaf][order]
         starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1, [ordered.size]])
         classes, repeats = ordered[starts[:-1]], starts[1:] - starts[:-1]
-        pairs = labels[classes] * (own.size + 1) + repeats
+        pairs = labels[classes] * (ordered.size + 1) + repeats
         new = np.unique(pairs, return_inverse=True)[1] if (pairs != pairs[0]).any() else np.zeros_like(pairs)
         labels[classes] = used + new
         used += int(new.max()) + 1
     _, first, group_of, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
-    axes: list[dict[Leaf, np.ndarray]] = [{} for _ in sizes]
+    parts: dict[Leaf, list[tuple[int, np.ndarray]]] = {}
     for leaf, order in orders.items():
         groups = group_of[numbers[leaf][order]]
-        for i in np.unique(groups).tolist() if (groups != groups[0]).any() else [int(groups[0])]:
-            axes[i][leaf] = order[groups == i].reshape(sizes[i], -1)
-    return AxisGroups(tuple(Group(int(sizes[i]), axes[i], reasons[first[i]]) for i in np.argsort(first).tolist()))
+        inside = np.unique(groups).tolist() if (groups != groups[0]).any() else [int(groups[0])]
+        parts[leaf] = [(i, order[groups == i].reshape(sizes[i], -1)) for i in inside]
+    axes: list[dict[Leaf, np.ndarray]] = [{} for _ in sizes]
+    for leaf, same in alike.items():
+        for i, indices in parts[same]:
+            axes[i][leaf] = indices
+    why = [reasons[i] for i in of_reason[first]]
+    return AxisGroups(tuple(Group(int(sizes[i]), axes[i], why[i]) for i in np.argsort(first).tolist()))
 
 
 def axis_groups(fn: Callable[..., PyTree], params: PyTree, *inputs: PyTree) -> AxisGroups:
@@ -222,9 +229,7 @@ def axis_groups(fn: Callable[..., PyTree], params: PyTree, *inputs: PyTree) -> A
        fixed  params/conv/kernel[0], params/conv/kernel[1]: window of a convolution ...
        fixed  params/head/bias[0], params/head/kernel[1]: output of the function
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    zeros = {(path_name(path), axis): np.ones(n, bool) for path, x in leaves for axis, n in enumerate(np.shape(x))}
-    return group(pin_uses(analyse(fn, params, *inputs, zeros=zeros, resized=True)))
+    return group(pin_uses(analyse(fn, params, *inputs, zeros=True, resized=True)))
 
 
 def pin_uses(analysis: Analysis) -> Analysis:

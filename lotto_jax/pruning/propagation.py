@@ -18,7 +18,9 @@ is at least known from the other indices: what elementwise operations make of ze
 layer norm a channel x that is zero has the deviation -mean, and `resizing` adds its square to the variance.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -67,11 +69,11 @@ class Classes:
 
     def new(self, count: int) -> Ids:
         """`count` fresh ids, each a class of its own."""
-        ids = np.arange(self._size, self._size + count)
-        self._size += count
+        start, self._size = self._size, self._size + count
         if self._size > self._parent.size:
             self._parent, self._code = (np.resize(x, 2 * self._size) for x in (self._parent, self._code))
-        self._parent[ids], self._code[ids] = ids, 0
+        ids = np.arange(start, self._size)
+        self._parent[start : self._size], self._code[start : self._size] = ids, 0
         return ids
 
     def find(self, ids: Ids) -> Ids:
@@ -91,9 +93,13 @@ class Classes:
         while (differ := a != b).any():
             low, high = np.minimum(a, b)[differ], np.maximum(a, b)[differ]
             np.minimum.at(self._parent, high, low)  # of several that one is tied to, the others follow in another round
+            codes = self._code[high]
+            if codes.any():
+                pinned = codes > 0
+                self._pin(self.find(high[pinned]), codes[pinned])
+            if (high[1:] > high[:-1]).all():  # each is tied to one
+                return
             a, b = self.find(low), self.find(high)
-            pinned = self._code[high] > 0
-            self._pin(b[pinned], self._code[high[pinned]])
 
     def pin(self, ids: Ids, reason: str) -> None:
         """Forbid removing these ids; the first reason is kept."""
@@ -112,6 +118,23 @@ class Classes:
     def reason(self, root: int) -> str:
         """Why the class of a representative must stay, or ""."""
         return self._reasons[self._code[root]]
+
+    def reasons(self, roots: Ids) -> tuple[list[str], Int[np.ndarray, "..."]]:
+        """Why classes must stay, or "": the different reasons, and the number of the one of each representative."""
+        codes, inverse = np.unique(self._code[roots], return_inverse=True)
+        numbers: dict[str, int] = {}
+        named = [numbers.setdefault(self._reasons[code], len(numbers)) for code in codes.tolist()]
+        return list(numbers), np.array(named, np.int64)[inverse]
+
+
+def every(flags: Sequence[Flags]) -> Flags:
+    """Where all of the flags hold; a third of the time of `np.logical_and.reduce`, which stacks them first."""
+    return functools.reduce(operator.and_, flags)
+
+
+def some(flags: Sequence[Flags]) -> Flags:
+    """Where one of the flags holds."""
+    return functools.reduce(operator.or_, flags)
 
 
 class Block(NamedTuple):
@@ -344,10 +367,9 @@ class Walk:
         """
         size = [max(v.shape[a] for v, a in zip(values, at, strict=True)) for at in zip(*axes, strict=True)]
         values = [self.without_uniform(v) for v in values] if self.resized else list(values)
-        if len(values) == 1 and list(axes[0]) == list(range(len(values[0].shape))):  # nothing to unify
-            (value,) = values
-            alone = [Shared(b.axes, b.ids, [b.zero], [b.known]) for b in value.blocks]
-            return alone, set(value.fixed), values
+        if (matching := _matching(values, axes)) is not None:  # nearly always; what follows is slow
+            together, fixed = matching
+            return [self._shared(key, together[key], values) for key in sorted(together)], fixed, values
         values = [self.separate(v, a, why) for v, a in zip(values, axes, strict=True)]
         fixed = {p for v, a in zip(values, axes, strict=True) for p, x in enumerate(a) if x in v.fixed}
         if fixed:
@@ -387,6 +409,39 @@ class Walk:
             known = [np.ones(shape, bool) if b is None else spread(b.known, b.axes, positions, shape) for b in pieces]
             shared.append(Shared(positions, ids[0], zeros, known))
         return shared, fixed, values
+
+    def _shared(self, positions: tuple[int, ...], own: Sequence[Block | None], values: Sequence[Value]) -> Shared:
+        """Unify the blocks of values that lie at the same positions; None stands for a free axis."""
+        first, *others = (b for b in own if b is not None)
+        for block in others:
+            self.classes.unify(first.ids, block.ids)
+        shape = first.ids.shape
+        zeros = [np.full(shape, v.const == 0) if b is None else b.zero for v, b in zip(values, own, strict=True)]
+        return Shared(positions, first.ids, zeros, [np.ones(shape, bool) if b is None else b.known for b in own])
+
+
+def _matching(
+    values: Sequence[Value], axes: Sequence[Sequence[int]]
+) -> tuple[dict[tuple[int, ...], list[Block | None]], set[int]] | None:
+    """The blocks of each value by their positions, and the fixed positions, if no block must be cut or spread.
+
+    That is, if the positions of any two blocks are the same or disjoint, and none meets a fixed one; None otherwise.
+    """
+    found: dict[tuple[int, ...], list[Block | None]] = {}
+    fixed: set[int] = set()
+    for i, (value, at) in enumerate(zip(values, axes, strict=True)):
+        place = {a: p for p, a in enumerate(at)}
+        for block in value.blocks:
+            key = tuple(place[a] for a in block.axes if a in place)
+            if not key:
+                continue
+            if len(key) < len(block.axes) or list(key) != sorted(key):
+                return None
+            found.setdefault(key, [None] * len(values))[i] = block
+        fixed.update(place[a] for a in value.fixed if a in place)
+    taken = [p for key in found for p in key]
+    shapes_match = all(len({b.ids.shape for b in own if b is not None}) == 1 for own in found.values())
+    return (found, fixed) if len({*taken}) == len(taken) and fixed.isdisjoint(taken) and shapes_match else None
 
 
 def spread(array: np.ndarray, axes: tuple[int, ...], positions: tuple[int, ...], shape: tuple[int, ...]) -> Any:

@@ -23,7 +23,9 @@ from lotto_jax.pruning.propagation import (
     Use,
     Value,
     Walk,
+    every,
     fixed_value,
+    some,
     sorted_block,
     spread,
 )
@@ -60,7 +62,7 @@ def _call(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
 def _join(walk: Walk, values: Sequence[Value], why: str) -> Value:
     """What holds for each of several arrays of one shape, of which one is taken."""
     shared, fixed, _ = walk.align(values, [range(len(values[0].shape))] * len(values), why)
-    blocks = tuple(Block(s.positions, s.ids, np.logical_and.reduce(s.zeros)) for s in shared)
+    blocks = tuple(Block(s.positions, s.ids, every(s.zeros)) for s in shared)
     return Value(values[0].shape, blocks, frozenset(fixed))
 
 
@@ -147,27 +149,26 @@ def _elementwise(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value
     shared, fixed, _ = walk.align([ins[i] for i in arrays], [range(len(shape))] * len(arrays), walk.where(eqn))
     blocks = []
     for positions, ids, zeros, known in shared:
-        full = [np.full(ids.shape, v.const == 0) for v in ins]
-        for i, zero in zip(arrays, zeros, strict=True):
-            full[i] = zero
+        given = iter(zeros)
+        full = [next(given) if v.shape else np.full(ids.shape, v.const == 0) for v in ins]
         zero = _is_zero(eqn, full, [v.const for v in ins])
-        blocks.append(Block(positions, ids, zero, np.logical_and.reduce(known)))
+        blocks.append(Block(positions, ids, zero, every(known)))
     return [Value(shape, tuple(blocks), frozenset(fixed), const)]
 
 
 def _is_zero(eqn: core.JaxprEqn, zeros: list[Flags], consts: list[float | None]) -> Flags:
     """Where an elementwise operation yields 0: where its operands are 0 or have a known value."""
     if eqn.primitive.name in ("mul", "and"):
-        return np.logical_or.reduce(zeros)
+        return some(zeros)
     if eqn.primitive.name == "select_n":
-        return np.logical_and.reduce(zeros[1:])
+        return every(zeros[1:])
     if eqn.primitive.name == "div" and consts[1] != 0:
         return zeros[0]
     unknown = [zero for zero, const in zip(zeros, consts, strict=True) if const is None]
-    every = np.logical_and.reduce(unknown) if unknown else np.ones_like(zeros[0])
-    if every.any() and _evaluate(eqn, [0.0 if c is None else c for c in consts]) == 0:
-        return every
-    return np.zeros_like(every)
+    alike = every(unknown) if unknown else np.ones_like(zeros[0])
+    if alike.any() and _evaluate(eqn, [0.0 if c is None else c for c in consts]) == 0:
+        return alike
+    return np.zeros_like(alike)
 
 
 def _evaluate(eqn: core.JaxprEqn, values: Sequence[float | None]) -> float:
@@ -292,7 +293,7 @@ def _dynamic_update_slice(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> l
     whole = [a for a in range(len(shape)) if a not in part]
     values = [walk.collapse(value, part, why) for value in ins[:2]]
     shared, fixed, _ = walk.align(values, [whole, whole], why)
-    blocks = [Block(tuple(whole[p] for p in s.positions), s.ids, np.logical_and.reduce(s.zeros)) for s in shared]
+    blocks = [Block(tuple(whole[p] for p in s.positions), s.ids, every(s.zeros)) for s in shared]
     fixed = {*part, *(whole[p] for p in fixed)}
     return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1))]
 
@@ -306,7 +307,7 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     def rank(b: Block) -> tuple:
         return not walk.classes.pinned(b.ids).all(), b.ids.size, b.axes
 
-    factors = _factors(value.shape, shape)
+    factors = list(_factors(value.shape, shape))
     # Factors that one block spans are reshaped together; being in row-major order, their product decomposes.
     for block in value.blocks:
         spanned = [f for f in factors if set(f[0]) & set(block.axes)]
@@ -343,6 +344,7 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1), value.const)]
 
 
+@functools.lru_cache(maxsize=1024)
 def _factors(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Split a reshape into the smallest runs of source and target axes with equal products, in order."""
     result = []
@@ -365,7 +367,7 @@ def _concatenate(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value
     ins = [walk.separate(walk.whole(v, [dim]), [dim], why) for v in ins]
     others = [a for a in range(len(shape)) if a != dim]
     shared, fixed, ins = walk.align(ins, [others] * len(ins), why)
-    blocks = [Block(tuple(others[p] for p in s.positions), s.ids, np.logical_and.reduce(s.zeros)) for s in shared]
+    blocks = [Block(tuple(others[p] for p in s.positions), s.ids, every(s.zeros)) for s in shared]
     fixed = {others[p] for p in fixed}
     own = [next((b for b in v.blocks if b.axes == (dim,)), None) for v in ins]
     if any(own):
@@ -412,9 +414,9 @@ def _dot(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
             ins[side] = walk.separate(ins[side], axes, f"summed over in {why}", strict=True)
     summed, _, ins = walk.align(ins, contracting, why)
     for s in summed:
-        walk.uses.append(Use(s.ids, np.logical_or.reduce(s.zeros), f"not zero where {why} sums over it"))
+        walk.uses.append(Use(s.ids, some(s.zeros), f"not zero where {why} sums over it"))
     shared, fixed, ins = walk.align(ins, batch, why)
-    blocks = [Block(s.positions, s.ids, np.logical_or.reduce(s.zeros)) for s in shared]
+    blocks = [Block(s.positions, s.ids, some(s.zeros)) for s in shared]
     start = len(batch[0])
     for side in (0, 1):
         free = [a for a in range(len(ins[side].shape)) if a not in (*contracting[side], *batch[side])]
@@ -443,7 +445,7 @@ def _conv(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     else:
         summed, _, (lhs, _) = walk.align([lhs, rhs], [[feature], [take]], why)
         for s in summed:
-            walk.uses.append(Use(s.ids, np.logical_or.reduce(s.zeros), f"not zero where {why} sums over it"))
+            walk.uses.append(Use(s.ids, some(s.zeros), f"not zero where {why} sums over it"))
     batch_out, feature_out, *space_out = numbers.out_spec
     blocks = [Block((batch_out,), b.ids, b.zero) for b in lhs.blocks if b.axes == (batch,)]
     fixed = {*space_out, *([batch_out] if batch in lhs.fixed else [])}
@@ -477,5 +479,5 @@ def _grouped(
     )
     summed, _, _ = walk.align([first, rhs], [[0], [take]], why)
     for s in summed:
-        walk.uses.append(Use(s.ids, np.logical_or.reduce(s.zeros), f"not zero where {why} sums over it"))
+        walk.uses.append(Use(s.ids, some(s.zeros), f"not zero where {why} sums over it"))
     return lhs, made

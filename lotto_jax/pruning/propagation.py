@@ -357,19 +357,20 @@ class Walk:
         return self.collapse(value, axes, "") if axes else value
 
     def align(
-        self, values: Sequence[Value], axes: Sequence[Sequence[int]], why: str
+        self, values: Sequence[Value], axes: Sequence[Sequence[int]] | None, why: str
     ) -> tuple[list[Shared], set[int], list[Value]]:
-        """Unify arrays along corresponding axes: axis axes[i][p] of values[i] lies at position p.
+        """Unify arrays along corresponding axes: axis axes[i][p] of values[i] lies at position p; None: all axes.
 
         Returns:
           The shared blocks over positions, the fixed positions, and the values, in which now no block sticks out of
           `axes`.
         """
-        size = [max(v.shape[a] for v, a in zip(values, at, strict=True)) for at in zip(*axes, strict=True)]
         values = [self.without_uniform(v) for v in values] if self.resized else list(values)
         if (matching := _matching(values, axes)) is not None:  # nearly always; what follows is slow
             together, fixed = matching
             return [self._shared(key, together[key], values) for key in sorted(together)], fixed, values
+        axes = [range(len(v.shape)) for v in values] if axes is None else axes
+        size = [max(v.shape[a] for v, a in zip(values, at, strict=True)) for at in zip(*axes, strict=True)]
         values = [self.separate(v, a, why) for v, a in zip(values, axes, strict=True)]
         fixed = {p for v, a in zip(values, axes, strict=True) for p, x in enumerate(a) if x in v.fixed}
         if fixed:
@@ -421,7 +422,7 @@ class Walk:
 
 
 def _matching(
-    values: Sequence[Value], axes: Sequence[Sequence[int]]
+    values: Sequence[Value], axes: Sequence[Sequence[int]] | None
 ) -> tuple[dict[tuple[int, ...], list[Block | None]], set[int]] | None:
     """The blocks of each value by their positions, and the fixed positions, if no block must be cut or spread.
 
@@ -429,19 +430,17 @@ def _matching(
     """
     found: dict[tuple[int, ...], list[Block | None]] = {}
     fixed: set[int] = set()
-    for i, (value, at) in enumerate(zip(values, axes, strict=True)):
-        place = {a: p for p, a in enumerate(at)}
+    for i, value in enumerate(values):
+        place = None if axes is None else {a: p for p, a in enumerate(axes[i])}
         for block in value.blocks:
-            key = tuple(place[a] for a in block.axes if a in place)
-            if not key:
-                continue
-            if len(key) < len(block.axes) or list(key) != sorted(key):
+            key = block.axes if place is None else tuple(place[a] for a in block.axes if a in place)
+            if len(key) == len(block.axes) and (len(key) == 1 or list(key) == sorted(key)):
+                found.setdefault(key, [None] * len(values))[i] = block
+            elif key:
                 return None
-            found.setdefault(key, [None] * len(values))[i] = block
-        fixed.update(place[a] for a in value.fixed if a in place)
+        fixed |= value.fixed if place is None else {place[a] for a in value.fixed if a in place}
     taken = [p for key in found for p in key]
-    shapes_match = all(len({b.ids.shape for b in own if b is not None}) == 1 for own in found.values())
-    return (found, fixed) if len({*taken}) == len(taken) and fixed.isdisjoint(taken) and shapes_match else None
+    return (found, fixed) if len({*taken}) == len(taken) and fixed.isdisjoint(taken) else None
 
 
 def spread(array: np.ndarray, axes: tuple[int, ...], positions: tuple[int, ...], shape: tuple[int, ...]) -> Any:

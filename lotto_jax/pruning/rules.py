@@ -61,7 +61,7 @@ def _call(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
 
 def _join(walk: Walk, values: Sequence[Value], why: str) -> Value:
     """What holds for each of several arrays of one shape, of which one is taken."""
-    shared, fixed, _ = walk.align(values, [range(len(values[0].shape))] * len(values), why)
+    shared, fixed, _ = walk.align(values, None, why)
     blocks = tuple(Block(s.positions, s.ids, every(s.zeros)) for s in shared)
     return Value(values[0].shape, blocks, frozenset(fixed))
 
@@ -143,10 +143,10 @@ def _while(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
 def _elementwise(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     shape = _shape(eqn)
     const = _evaluate(eqn, [v.const for v in ins]) if all(v.const is not None for v in ins) else None
-    arrays = [i for i, v in enumerate(ins) if v.shape]
+    arrays = [v for v in ins if v.shape]
     if not arrays:
         return [Value(shape, const=const)]
-    shared, fixed, _ = walk.align([ins[i] for i in arrays], [range(len(shape))] * len(arrays), walk.where(eqn))
+    shared, fixed, _ = walk.align(arrays, None, walk.where(eqn))
     blocks = []
     for positions, ids, zeros, known in shared:
         given = iter(zeros)

@@ -10,7 +10,6 @@ import argparse
 import csv
 import math
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -46,11 +45,12 @@ HEADER = (
 
 
 def keep(run: Path, directory: Path) -> None:
-    """Copy what the tables need of a run."""
+    """Copy what the tables need of a run; where its directory lies on this machine becomes `runs`."""
     directory.mkdir(parents=True, exist_ok=True)
     for name in (RESULTS, METRICS, CONFIG, PROGRESS, "table2.csv"):
         if (run / name).exists():
-            shutil.copyfile(run / name, directory / name)
+            text = (run / name).read_text()
+            (directory / name).write_text(text.replace(f"{run.resolve().parent}/", "runs/"))
     log = [point for point in curves.read(run) if point["arm"] == "dense"]
     (directory / CURVES).unlink(missing_ok=True)
     curves.append(directory, thinned(log))
@@ -88,6 +88,7 @@ def lines(source: Source) -> list[list[str]]:
     title = f"{network.name}, {network.dataset}" if network else source.title.split(",")[0]
     if name.endswith(paper.REWOUND):
         title += ", rewound to initialization"
+    source = source.transferred() or source
     first = networks.by_answer(source)
     there = [r.metric for r in source.results if r.arm == "winning" and source.better(r.metric) != "neither"]
     there = [

@@ -42,7 +42,10 @@ def judged_by(source: Source) -> str:
 def of(source: Source) -> Answer:
     """The answer of a run."""
     if metric := judged_by(source):
-        return _of_search(source, metric)
+        found = _of_search(source, metric)
+        if moved := source.transferred():
+            found.sentences.append(_of_transfer(_of_search(moved, metric)))
+        return found
     arms = list(dict.fromkeys(r.arm for r in source.results if r.arm != "dense"))
     if not arms:
         return Answer("No tickets: the dense network alone", _values(source, ["dense"]))
@@ -82,6 +85,13 @@ def _of_search(source: Source, metric: str) -> Answer:
     ]
     headline = f"A winning ticket at {win.sparsity:.1%} sparsity{whole}{most}"
     return head._replace(headline=headline, sentences=sentences, state="good")
+
+
+def _of_transfer(found: Answer) -> str:
+    """What the same rules say of the transferred tickets."""
+    headline = found.headline[0].lower() + found.headline[1:]
+    strict = f" ({found.strict.sparsity:.1%} by the stricter rule)" if found.strict and found.strict.sparsity else ""
+    return f"Of the transferred tickets, by the same metric: {headline}{strict}."
 
 
 def _strictly(strict: Winning | None, win: Winning) -> str:

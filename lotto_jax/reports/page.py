@@ -55,10 +55,21 @@ def source_of(path: Path, unfinished: str = "", **places: Any) -> Source:
         raise ValueError(f"There are no results in {path} yet; start or finish its run first.")
     run = directories.read_config(path)
     config = run["config"]
-    name = paper.network(config) or panels.words(rows[0].model)
+    name = paper.network(config) or _network(config)
     title = f"{name} on {rows[0].dataset}, {settings.count(len(config['seeds']), 'seed')}"
     title += f", {settings.count(config['train']['epochs'], 'epoch')}"
     return Source(path, config, rows, title + (f" (unfinished: {unfinished})" if unfinished else ""), run, **places)
+
+
+def _network(config: dict[str, Any]) -> str:
+    """`mlp by diffusion (v)`: a network of one's own, and what it is trained for where it has the choice."""
+    name, objective = panels.words(config["model"]["name"]), config["objective"]
+    if objective.get("name") in ("diffusion", "flow_matching"):
+        name += f" by {panels.words(objective['name'])}"
+        name += f" ({objective['prediction']})" if "prediction" in objective else ""
+    if config["experiment"] == "transfer":
+        name = f"transfer of {Path(config['transfer']['source']).name} to {name}"
+    return name
 
 
 def reported(name: str, source: Source, figures: Figures) -> Reported:

@@ -66,6 +66,13 @@ class Source(NamedTuple):
         """Measurements of a metric over seeds."""
         return summary.points(self.results, metric)
 
+    def transferred(self) -> "Source | None":
+        """The run with its transferred tickets in the place of the winning ones, to judge them; None without them."""
+        if not any(r.arm == "transfer" for r in self.results):
+            return None
+        names = {"transfer": "winning", "winning": "own"}
+        return self._replace(results=[r._replace(arm=names.get(r.arm, r.arm)) for r in self.results])
+
     def winning(self, metric: str, pruned: str) -> Winning | None:
         """The winning sparsity; None if it is not decidable (`summary.winning`)."""
         return summary.winning(self.points(metric), self.better(metric), pruned, self.tolerance(metric))

@@ -10,11 +10,11 @@ import pytest
 from lotto_jax import config as configuration
 from lotto_jax.cli import load_config
 from lotto_jax.experiments.report import merge
-from lotto_jax.reports import paper, table1
+from lotto_jax.reports import answer, page, paper, table1
 from lotto_jax.reports.curves import Slope, end_slope
 from lotto_jax.reports.summary import Point, Winning
 from lotto_jax.runs import curves, pictures
-from lotto_jax.runs.results import Result, replace
+from lotto_jax.runs.results import Result, read, replace
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 ARMS = ("winning", "random")
@@ -184,3 +184,16 @@ def test_the_list_has_all_the_paper_has_and_names_files_that_are_there():
         "transfer_dcgan_to_vae_cifar10",
     }
     assert paper.shown_in("dcgan_cifar10:rewind0") == ["Figure 3"] and paper.shown_in("quickstart") == []
+
+
+def test_transferred_tickets_are_judged_by_the_rule_for_winning_ones(tmp_path):
+    path = kept(tmp_path / "run", "transfer_flow_mixture", {"bits_per_dim": "lower"})
+    good, bad = ([r for r in read(path) if (r.arm, r.round) == at] for at in (("winning", 1), ("random", 2)))
+    replace(path, [*read(path), *(r._replace(arm="transfer") for r in good + bad)])
+    source = page.source_of(path)
+    assert source.title.startswith("transfer of")
+    assert "to mlp by flow matching on mixture" in source.title
+    found = answer.of(source)
+    assert found.headline.startswith("A winning ticket at 69.8% sparsity")
+    judged = "a winning ticket at 45.0% sparsity (45.0% by the stricter rule)."
+    assert found.sentences[-1] == f"Of the transferred tickets, by the same metric: {judged}"

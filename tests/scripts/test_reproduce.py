@@ -84,3 +84,12 @@ def test_a_mean_and_a_spread_are_kept_by_the_numbers_that_stand_for_them():
 
     values = results.spread(46.6, 5.9, 3)
     assert statistics.fmean(values) == pytest.approx(46.6) and statistics.stdev(values) == pytest.approx(5.9)
+
+
+def test_a_kept_run_does_not_say_where_it_lay(tmp_path):
+    run = tmp_path / "flow"
+    run.mkdir()
+    (run / "config.json").write_text(f'{{"command": "lotto-jax run --workdir={run} --config.transfer.source={run}2"}}')
+    results.keep(run, tmp_path / "kept")
+    told = (tmp_path / "kept" / "config.json").read_text()
+    assert told == '{"command": "lotto-jax run --workdir=runs/flow --config.transfer.source=runs/flow2"}'

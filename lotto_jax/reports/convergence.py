@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats
 
 from lotto_jax.reports import charts, curves, figures, markup, panels, sections, summary, tables
 from lotto_jax.reports.source import Section, Source
@@ -77,6 +76,8 @@ def interval(values: tuple[float, ...], level: float = 0.95) -> tuple[float, flo
 
     Few seeds make it too narrow: resamples never leave the range of what was measured.
     """
+    from scipy import stats  # a third of a second, which every command would wait for
+
     if len(values) < 2:
         return None
     found = stats.bootstrap(

@@ -7,8 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy import stats
-
 from lotto_jax.objectives.state import Better
 from lotto_jax.runs.results import Result
 
@@ -80,6 +78,8 @@ def default_tolerance(dense: Point) -> float:
 
 def welch(control: Point, ticket: Point, better: Better) -> float:
     """p-value of the one-sided Welch test that the control is worse than the ticket; both have two seeds or more."""
+    from scipy import stats  # a third of a second, which every command would wait for
+
     if control.std == ticket.std == 0:  # the test is undefined then; their means decide
         worse = control.mean < ticket.mean if better == "higher" else control.mean > ticket.mean
         return 0.0 if worse else 1.0

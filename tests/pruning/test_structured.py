@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lotto_jax.pruning import axis_groups, channel_mask, channel_scores, compact, mask_channels, path_name
+from lotto_jax.pruning import (
+    axis_groups,
+    channel_mask,
+    channel_scores,
+    compact,
+    mask_channels,
+    path_name,
+    propagation,
+)
 from tests.pruning.networks import randomize
 from tests.pruning.structures import STRUCTURES
 
@@ -62,6 +70,21 @@ def test_the_smaller_network_equals_the_masked_one(name):
     dense, expected, got = outputs(network.variables, small.variables, *network.inputs)
     assert np.abs(dense - expected).max() > 1e-2
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["group_norm_unet", "transformer", "lstm", "mobilenet_block"])
+def test_groups_do_not_depend_on_the_short_way_for_matching_blocks(name, monkeypatch):
+    network = STRUCTURES[name]()
+
+    def groups():
+        found = axis_groups(network.fn, network.variables, *network.inputs).groups
+        return [(g.size, g.reason, {leaf: rows.tolist() for leaf, rows in g.axes.items()}) for g in found]
+
+    short = groups()
+    asked = []
+    monkeypatch.setattr(propagation, "_matching", lambda values, axes: asked.append(axes))
+    assert groups() == short
+    assert asked
 
 
 def slices_of(group, leaves):

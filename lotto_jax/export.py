@@ -12,7 +12,11 @@ import jax
 import numpy as np
 from jax import export
 from jaxtyping import Array, PyTree
-from safetensors.numpy import save as pack
+
+try:
+    from safetensors.numpy import save as pack
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("lotto_jax.export needs safetensors; pip install 'lotto_jax[run]'.") from error
 
 from lotto_jax.models import layers, platforms
 from lotto_jax.pruning.masks import Prunable, is_kernel, path_name

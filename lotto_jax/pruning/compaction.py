@@ -218,6 +218,8 @@ def compact(
     """
     leaves = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
     prefix = "params/" if any(name.startswith("params/") for name in leaves) else ""
+    for name, keep in channel_mask.items():
+        structured.check_mask(name, keep)
     masked = {name: ~np.asarray(keep).reshape(-1) for name, keep in channel_mask.items()}
     if any(name.endswith("]") for name in masked):
         found, ids, size = _by_groups(fn, variables, channel_mask, inputs, leaves, round_to > 1)

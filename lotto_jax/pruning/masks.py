@@ -121,7 +121,8 @@ def num_kept(mask: Mask) -> Int[Array, ""]:
 
 def sparsity(mask: Mask) -> Float[Array, ""]:
     """Pruned share of all prunable entries, in [0, 1], float32; 0 for a mask with nothing to prune."""
-    return 1.0 - num_kept(mask).astype(jnp.float32) / max(num_prunable(mask), 1)
+    number = num_prunable(mask)
+    return 1.0 - num_kept(mask).astype(jnp.float32) / number if number else jnp.zeros((), jnp.float32)
 
 
 def pack(mask: Mask) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ matter.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -23,10 +24,12 @@ class Pattern(NamedTuple):
     Attributes:
       block: `shape of a leaf -> shape of its blocks`. The last blocks of an axis may be smaller.
       spared: None, or `(scores, kept) -> bool` of a leaf's shape: kept entries that may not go now.
+      least: `shape of a leaf -> how many of its blocks stay whatever the scores`, shorter last groups left out.
     """
 
     block: Callable[[Shape], Shape]
     spared: Callable[[Float[Array, "..."], Bool[Array, "..."]], Bool[Array, "..."]] | None = None
+    least: Callable[[Shape], int] = lambda shape: 0
 
 
 def _axis(axis: int, shape: Shape) -> int:
@@ -126,7 +129,11 @@ def nm(n: int = 2, m: int = 4, axis: int = -2) -> Pattern:
         best = best.reshape(*best.shape[:-2], -1)[..., :length]
         return jnp.moveaxis(best, -1, last) & kept
 
-    return Pattern(lambda shape: (1,) * len(shape), spared)
+    def least(shape: Shape) -> int:
+        length = shape[_axis(axis, shape)]
+        return math.prod(shape) // length * (length // m) * n if length else 0
+
+    return Pattern(lambda shape: (1,) * len(shape), spared, least)
 
 
 def _cut(x: Array, block: Shape) -> Array:

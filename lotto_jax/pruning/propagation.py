@@ -188,9 +188,14 @@ def without_carried(values: Iterable[Value]) -> list[Value]:
     return [v._replace(blocks=tuple(b._replace(carried=None) for b in v.blocks)) for v in values]
 
 
+def longer(axes: Iterable[int], shape: tuple[int, ...]) -> frozenset[int]:
+    """Those of the axes that are longer than 1, or of a symbolic size (`jax.export.symbolic_shape`)."""
+    return frozenset(a for a in axes if not isinstance(shape[a], int) or shape[a] > 1)
+
+
 def fixed_value(shape: tuple[int, ...]) -> Value:
     """An array whose axes all have a size that no pruning changes: an input, a constant."""
-    return Value(shape, fixed=frozenset(a for a, n in enumerate(shape) if n > 1))
+    return Value(shape, fixed=longer({*range(len(shape))}, shape))
 
 
 class Shared(NamedTuple):
@@ -344,7 +349,7 @@ class Walk:
         fixed = {mapping[a] for a in value.fixed if a in mapping}
         if rest == "fixed":
             fixed |= set(range(len(shape))) - set(mapping.values())
-        return Value(shape, blocks, frozenset(a for a in fixed if shape[a] > 1))
+        return Value(shape, blocks, longer(fixed, shape))
 
     def without_uniform(self, value: Value) -> Value:
         """`value` with the axes fixed along which blocks of several axes have become uniform."""

@@ -189,7 +189,7 @@ def _carried(e: Equation, block: Block) -> Array:
     for i, (x, value) in enumerate(zip(e.ins, e.operands, strict=True)):
         own = [b for b in value.blocks if set(b.axes) & set(block.axes)]
         ins.append(e.removed(i, own[0]) if own else x)
-    shape = np.broadcast_shapes(*(x.shape for x in ins))
+    shape = jnp.broadcast_shapes(*(x.shape for x in ins))
     return e.bind([resize(x, shape) if v.shape else x for x, v in zip(ins, e.operands, strict=True)])[0]
 
 
@@ -252,7 +252,7 @@ def _while(e: Equation) -> Sequence[Array]:
 
 @_step(*ELEMENTWISE)
 def _elementwise(e: Equation) -> Sequence[Array]:
-    shape = np.broadcast_shapes(*(x.shape for x in e.ins))
+    shape = jnp.broadcast_shapes(*(x.shape for x in e.ins))
     return e.bind([resize(x, shape) if value.shape else x for x, value in zip(e.ins, e.operands, strict=True)])
 
 

@@ -25,6 +25,7 @@ from lotto_jax.pruning.propagation import (
     Walk,
     every,
     fixed_value,
+    longer,
     some,
     sorted_block,
     spread,
@@ -93,7 +94,7 @@ def _loop(
 def _grounded(walk: Walk, value: Value) -> Value:
     """`value` with ids of their own for its free axes: zeros that a state starts with take the size of what follows."""
     taken = {a for b in value.blocks for a in b.axes} | value.fixed
-    free = [a for a, n in enumerate(value.shape) if n > 1 and a not in taken]
+    free = sorted(longer({*range(len(value.shape))} - taken, value.shape))
     blocks = [Block((a,), walk.classes.new(value.shape[a]), np.full(value.shape[a], value.const == 0)) for a in free]
     return Value(value.shape, (*value.blocks, *blocks), value.fixed)
 
@@ -295,7 +296,7 @@ def _dynamic_update_slice(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> l
     shared, fixed, _ = walk.align(values, [whole, whole], why)
     blocks = [Block(tuple(whole[p] for p in s.positions), s.ids, every(s.zeros)) for s in shared]
     fixed = {*part, *(whole[p] for p in fixed)}
-    return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1))]
+    return [Value(shape, tuple(blocks), longer(fixed, shape))]
 
 
 @_rule("reshape", "squeeze", "expand_dims")
@@ -341,7 +342,12 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
                 walk.splits.append((blocks[-1].ids, why))
         else:
             walk.classes.pin(ids, f"fills an axis in {why}")
-    return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1), value.const)]
+    return [Value(shape, tuple(blocks), longer(fixed, shape), value.const)]
+
+
+def _below(a: int, b: int) -> bool:
+    """Whether a is the smaller one; of symbolic sizes, whether it divides the other."""
+    return a < b if isinstance(a, int) and isinstance(b, int) else b % a == 0
 
 
 @functools.lru_cache(maxsize=1024)
@@ -353,7 +359,7 @@ def _factors(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[tup
         first, other, a, b = i, j, source[i], target[j]
         i, j = i + 1, j + 1
         while a != b:
-            if a < b:
+            if _below(a, b):
                 a, i = a * source[i], i + 1
             else:
                 b, j = b * target[j], j + 1
@@ -380,7 +386,7 @@ def _concatenate(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value
         blocks.append(Block((dim,), np.concatenate([p[0] for p in pieces]), np.concatenate([p[1] for p in pieces])))
     else:
         fixed.add(dim)
-    return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1))]
+    return [Value(shape, tuple(blocks), longer(fixed, shape))]
 
 
 @_rule("split")
@@ -400,7 +406,7 @@ def _split(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
                 block = Block((axis,), block.ids[part], block.zero[part])
             blocks.append(block)
         shape = _shape(eqn, i)
-        outputs.append(Value(shape, tuple(blocks), frozenset(a for a in value.fixed if shape[a] > 1)))
+        outputs.append(Value(shape, tuple(blocks), longer(value.fixed, shape)))
     return outputs
 
 
@@ -453,7 +459,7 @@ def _conv(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
         blocks.append(Block((feature_out,), made.ids, made.zero))
     else:
         fixed.add(feature_out)
-    return [Value(shape, tuple(blocks), frozenset(a for a in fixed if shape[a] > 1))]
+    return [Value(shape, tuple(blocks), longer(fixed, shape))]
 
 
 def _grouped(

@@ -58,7 +58,8 @@ def channel_scores(
       `{group name: [size] float32}`, names as in `groups.named`.
 
     Raises:
-      ValueError: for an unknown score or pool, without a gradient or key that is needed, or if nothing can be pruned.
+      ValueError: for an unknown score or pool, without a gradient or key that is needed, if nothing can be pruned, or
+        if `params` do not fit the groups.
 
     >>> groups = axis_groups(model.apply, variables, images)
     >>> mask = channel_mask(channel_scores(groups, variables, "lamp"), 0.5)
@@ -66,6 +67,7 @@ def channel_scores(
     named = groups.named
     if not named:
         raise ValueError("No group can lose channels; print(axis_groups(...)) says why.")
+    shapes = check_fit(groups, params)
     leaves = _trainable(params)
     if score == "random":
         if key is None:
@@ -88,7 +90,6 @@ def channel_scores(
         return result
     if pool not in ("group", "isomorphic"):
         raise ValueError(f"pool is {pool!r}; channels compete in all, group or isomorphic.")
-    shapes = {path_name(path): np.shape(x) for path, x in jax.tree_util.tree_leaves_with_path(params)}
     pools: dict[Any, list[str]] = {}
     for name, group in named.items():
         pools.setdefault(name if pool == "group" else _slice_shapes(group, shapes), []).append(name)
@@ -152,9 +153,9 @@ def mask_channels(groups: dependency.AxisGroups, params: PyTree, mask: ChannelMa
       mask: `{group name: bool array [size]}`, True = kept, of `channel_mask(channel_scores(...), fraction)`.
 
     Raises:
-      ValueError: if `mask` names no group, or has another size.
+      ValueError: if `mask` names no group, has another size or is not boolean, or `params` do not fit the groups.
     """
-    shapes = {path_name(path): np.shape(x) for path, x in jax.tree_util.tree_leaves_with_path(params)}
+    shapes = check_fit(groups, params)
     kept: dict[dependency.Leaf, Array] = {}
     for group, keep in checked(groups, mask):
         for (name, axis), indices in group.axes.items():
@@ -170,6 +171,29 @@ def mask_channels(groups: dependency.AxisGroups, params: PyTree, mask: ChannelMa
     return jax.tree_util.tree_map_with_path(leaf, params)
 
 
+def check_fit(groups: dependency.AxisGroups, params: PyTree) -> dict[str, tuple[int, ...]]:
+    """Shapes of the leaves of `params` by name, if the channels of all prunable groups lie in them.
+
+    Raises:
+      ValueError: if a leaf is missing or too short.
+    """
+    shapes = {path_name(path): np.shape(x) for path, x in jax.tree_util.tree_leaves_with_path(params)}
+    for group in groups.prunable:
+        for (name, axis), indices in group.axes.items():
+            shape = shapes.get(name, ())
+            if len(shape) <= axis or shape[axis] <= indices.max():
+                has = f"{name!r} has shape {shape}" if name in shapes else f"there is no {name!r}"
+                raise ValueError(f"params do not fit the groups: {has}; give what the groups were found for.")
+    return shapes
+
+
+def check_mask(name: str, keep: Bool[Array, "..."]) -> None:
+    """Raise ValueError unless an entry of a channel mask is a boolean array."""
+    found = getattr(keep, "dtype", type(keep).__name__)
+    if found != np.bool_:
+        raise ValueError(f"The channel mask at {name!r} is {found}, not a boolean array; make it with channel_mask.")
+
+
 def checked(groups: dependency.AxisGroups, mask: ChannelMask) -> list[tuple[dependency.Group, Bool[Array, "size"]]]:
     """The groups that a mask names, with what it keeps of them."""
     named = groups.named
@@ -179,6 +203,7 @@ def checked(groups: dependency.AxisGroups, mask: ChannelMask) -> list[tuple[depe
                 f"The channel mask names {name!r}, which is no group that can lose channels; make it from "
                 f"channel_scores(axis_groups(...), ...), whose groups are {', '.join(named) or 'none'}."
             )
+        check_mask(name, keep)
         if keep.shape != (named[name].size,):
             raise ValueError(
                 f"The channel mask has shape {keep.shape} at {name!r}, a group of {named[name].size} channels; this "

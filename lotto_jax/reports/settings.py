@@ -8,6 +8,8 @@ from lotto_jax.reports.source import Source
 from lotto_jax.reports.tables import Table
 from lotto_jax.runs import origin
 
+_RULE = "global_magnitude"  # the paper's
+
 
 def facts(source: Source) -> list[tuple[str, str]]:
     """Command, commit, device and date, as far as config.json says them, configuration and versions."""
@@ -46,7 +48,8 @@ def scale(source: Source) -> str:
     if "winning" in arms:
         done = max(r.round for r in source.results if r.arm == "winning")
         of = f"{done} of " if done < imp["rounds"] else ""
-        parts.append(f"{of}{count(imp['rounds'], 'round')} of {imp['fraction']:.0%}")
+        rule = f" by {imp['rule']}" if imp.get("rule", _RULE) != _RULE else ""
+        parts.append(f"{of}{count(imp['rounds'], 'round')} of {imp['fraction']:.0%}{rule}")
     if arms & {"winning", "one_shot"}:
         parts.append(f"rewind step {imp['rewind_step']}")
     return ", ".join(parts)

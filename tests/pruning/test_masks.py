@@ -43,6 +43,12 @@ def test_only_floating_leaves_are_prunable(dtype):
     np.testing.assert_array_equal(pruning.apply(params, pruned)["table"], params["table"])
 
 
+def test_a_mask_with_nothing_to_prune_is_dense():
+    mask = pruning.ones({"kernel": jnp.ones((2, 3))}, pruning.in_components("generator"))
+    assert pruning.num_prunable(mask) == 0
+    assert pruning.sparsity(mask) == 0
+
+
 def test_in_components_leaves_the_others_whole():
     mask = pruning.ones(network(), prunable=pruning.in_components("decoder"))
     pruned = pruning.global_prune(network(), mask, 0.5)

@@ -1,10 +1,12 @@
 """Sparse training against float64 NumPy versions of the papers' rules; jitted, vmapped, sharded and resumed alike."""
 
 import functools
+import importlib
 import io
 import math
 import re
 import runpy
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -485,6 +487,28 @@ def test_the_program_of_the_page_runs(tmp_path, capsys):
     assert zeros == 1843
 
 
+def test_without_optax_the_import_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("lotto_jax.pruning.optax")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "optax", None)
+    with pytest.raises(ModuleNotFoundError, match=r"lotto_jax\.pruning\.optax needs optax; pip install optax"):
+        importlib.import_module("lotto_jax.pruning.optax")
+
+
+def test_a_sparsity_that_groups_of_a_pattern_cannot_reach_is_refused():
+    two_of_four = {"pattern": pruning.patterns.nm(2, 4)}
+    params = {"a": {"kernel": jnp.ones((8, 64))}, "b": {"kernel": jnp.ones((8, 8))}, "c": {"kernel": jnp.ones((3, 8))}}
+    for distribution in ("global", "uniform"):  # of 3 inputs 2 stay: more than half, which is no mistake
+        sparse.sparsify(OPTIMIZER, sparse.magnitude(distribution), sparse.constant(0.5), **two_of_four).init(params)
+    for rule, name, kept in ((sparse.magnitude(), "all leaves", 150), (sparse.magnitude("uniform"), "a/kernel", 128)):
+        tx = sparse.sparsify(OPTIMIZER, rule, sparse.cubic(0.75, 0, 10), **two_of_four)
+        with pytest.raises(ValueError, match=f"^{name} would keep {kept} blocks .* the pattern keeps 2[58]"):
+            tx.init(params)
+    tx = sparse.sparsify(OPTIMIZER, sparse.rigl(), sparse.constant(0.5, end=9), **two_of_four)
+    with pytest.raises(ValueError, match="such as 'uniform'"):
+        tx.init(params)
+
+
 def test_what_does_not_fit_is_said_in_one_sentence():
     params, grads = draws()
     first = jax.tree.map(lambda x: x[0], grads)
@@ -498,6 +522,14 @@ def test_what_does_not_fit_is_said_in_one_sentence():
         tx.update(first, tx.init(params))
     with pytest.raises(ValueError, match="no prunable leaf"):
         tx.init({"bias": jnp.ones(3)})
+    for name, arguments in (
+        ("rule", (sparse.magnitude, sparse.constant(0.5))),
+        ("schedule", (sparse.magnitude(), 0.5)),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} is .*give one that the library makes"):
+            sparse.sparsify(OPTIMIZER, *arguments)
+    with pytest.raises(TypeError, match=r"^pattern is '2:4'.*patterns\.nm\(2, 4\)"):
+        sparse.sparsify(OPTIMIZER, sparse.magnitude(), sparse.constant(0.5), pattern="2:4")
     with pytest.raises(ValueError, match="holds 0 states of sparsify"):
         sparse.mask_of(OPTIMIZER.init(params))
     with pytest.raises(ValueError, match="end is 3, which is not after begin=3"):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from lotto_jax.pruning import (
     axis_groups,
@@ -178,6 +179,23 @@ def test_the_smaller_network_takes_other_batches_and_gradients():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), small.shrink(expected), got)
 
 
+@pytest.mark.parametrize("name", ["group_norm_unet", "flax_attention"])
+def test_the_smaller_network_is_exported_with_an_open_batch_axis(name):
+    network = STRUCTURES[name]()
+    x, *others = network.inputs
+    assert not others
+    (size,) = export.symbolic_shape("b")
+    open_x = jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
+    groups = axis_groups(network.fn, network.variables, x)
+    assert str(axis_groups(network.fn, network.variables, open_x)) == str(groups)
+    mask = channel_mask(channel_scores(groups, network.variables, pool="group"), 0.5)
+    small = compact(network.fn, network.variables, mask, x)
+    run = jax.jit(small.resized(network.fn))
+    batch = jax.random.normal(jax.random.key(5), (x.shape[0] + 3, *x.shape[1:]))
+    got = export.export(run)(small.variables, open_x).call(small.variables, batch)
+    np.testing.assert_allclose(got, run(small.variables, batch), rtol=1e-5, atol=1e-6)
+
+
 def test_a_function_that_needs_removed_channels_is_refused():
     network = STRUCTURES["stacked"]()
     groups = axis_groups(network.fn, network.variables, *network.inputs)
@@ -232,6 +250,18 @@ def test_bad_input_gets_one_sentence():
     name = next(iter(groups.named))
     with pytest.raises(ValueError, match=r"names 'head\[0\]'.*make it from channel_scores"):
         compact(network.fn, variables, {"head[0]": np.ones(8, bool)}, *inputs)
+    for use in (
+        lambda mask: compact(network.fn, variables, mask, *inputs),
+        lambda m: mask_channels(groups, variables, m),
+    ):
+        with pytest.raises(ValueError, match=r"is float.*not a boolean array"):
+            use({name: np.ones(groups.named[name].size)})
+    for wrong, said in (
+        ({"zzz": jnp.ones(3)}, "there is no"),
+        (jax.tree.map(lambda x: x[:, :1], variables), "has shape"),
+    ):
+        with pytest.raises(ValueError, match=f"params do not fit the groups: .*{said}"):
+            channel_scores(groups, wrong)
     with pytest.raises(ValueError, match=r"shape \(3,\).*another size"):
         mask_channels(groups, variables, {name: np.ones(3, bool)})
     with pytest.raises(ValueError, match="score is 'largest'"):

@@ -4,6 +4,11 @@ The one part of `lotto_jax.pruning` that imports optax; `import lotto_jax.prunin
 a name of its own, since `optax` is the library: `import lotto_jax.pruning.optax as sparse`.
 """
 
+try:
+    import optax  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("lotto_jax.pruning.optax needs optax; pip install optax.") from error
+
 from lotto_jax.pruning.optax.rules import (
     Evidence,
     Rule,

@@ -117,11 +117,23 @@ def _pools(mask: Mask, rule: Rule, sparsity: float, pattern: Pattern) -> list[_P
         raise ValueError("params have no prunable leaf; give a `prunable` that accepts some (see pruning.ones).")
     shapes = {named[i][0]: patterns.units_shape(pattern, named[i][1].shape) for i in where}
     sizes = [math.prod(shape) for shape in shapes.values()]
+    least = [pattern.least(named[i][1].shape) for i in where]
     if rule.distribution == "global":
         kept = distributions.kept_counts({"all": (sum(sizes),)}, sparsity, "uniform")
+        _reachable("all leaves", kept[0], sum(least))
         return [_Pool(where, sum(sizes), sum(sizes) - kept[0])]
     counts = distributions.kept_counts(shapes, sparsity, rule.distribution)
+    for name, count, fewest in zip(shapes, counts, least, strict=True):
+        _reachable(name, count, fewest)
     return [_Pool([i], size, size - count) for i, size, count in zip(where, sizes, counts, strict=True)]
+
+
+def _reachable(name: str, kept: int, least: int) -> None:
+    if kept < least:
+        raise ValueError(
+            f"{name} would keep {kept:,} blocks in the end, but the pattern keeps {least:,} of them; lower the "
+            "sparsity, or give a distribution that leaves more there, such as 'uniform'."
+        )
 
 
 def _select(
@@ -228,8 +240,9 @@ def sparsify(
       A transformation whose state is a `SparseState`.
 
     Raises:
-      ValueError: if the rule needs an `end` that the schedule lacks; by `init`, if no leaf is prunable or a regular
-        expression matches none; by `update`, without params.
+      TypeError: if the rule, the schedule or the pattern is none.
+      ValueError: if the rule needs an `end` that the schedule lacks; by `init`, if no leaf is prunable, a regular
+        expression matches none, or the pattern keeps more than the schedule would; by `update`, without params.
 
     >>> import lotto_jax.pruning.optax as sparse
     >>> tx = sparse.sparsify(optax.adam(1e-3), sparse.magnitude(), sparse.cubic(0.9, begin=0, end=10, every=5))
@@ -243,9 +256,16 @@ def sparsify(
     >>> print(f"{sparsity(sparse.mask_of(opt_state)):.2f}")
     0.90
     """
+    pattern = patterns.entries() if pattern is None else pattern
+    for name, given, kind, example in (
+        ("rule", rule, Rule, "magnitude()"),
+        ("schedule", schedule, Schedule, "one_shot(0.5, at=100)"),
+        ("pattern", pattern, Pattern, "patterns.nm(2, 4)"),
+    ):
+        if not isinstance(given, kind):
+            raise TypeError(f"{name} is {given!r}; give one that the library makes, such as {example}.")
     tx = optax.with_extra_args_support(tx)
     grows = rule.grow is not None
-    pattern = patterns.entries() if pattern is None else pattern
     if rule.swapped is not None:
         rule.swapped(jnp.int32(0), schedule.end)  # raises where it needs an end
 

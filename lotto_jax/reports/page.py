@@ -67,9 +67,8 @@ def _network(config: dict[str, Any]) -> str:
     if objective.get("name") in ("diffusion", "flow_matching"):
         name += f" by {panels.words(objective['name'])}"
         name += f" ({objective['prediction']})" if "prediction" in objective else ""
-    if config["experiment"] == "transfer":
-        name = f"transfer of {Path(config['transfer']['source']).name} to {name}"
-    return name
+    source = config.get("transfer", {}).get("source")
+    return f"transfer of {Path(source).name} to {name}" if source else name
 
 
 def reported(name: str, source: Source, figures: Figures) -> Reported:

@@ -21,10 +21,10 @@ ARMS = ("winning", "random")
 SPARSITIES = (0.45, 0.6975)  # of two rounds of 45 %
 
 
-def kept(path, source, metrics, seeds=(0, 1, 2), curve=None):
+def kept(path, source, metrics, seeds=(0, 1, 2), overrides=()):
     """A run as `scripts/results.py` keeps it: winning tickets as good as the dense network, random ones worse."""
     path.mkdir(parents=True)
-    config = load_config(source, [f"--config.seeds={seeds}", "--config.imp.rounds=2"])
+    config = load_config(source, [f"--config.seeds={seeds}", "--config.imp.rounds=2", *overrides])
     begun = {"command": f"lotto-jax run --config={source}", "commit": "abc", "device": "a chip", "date": "today"}
     entry = {"format": 2, "config": configuration.as_dict(config), "digest": configuration.digest(config)}
     (path / "config.json").write_text(json.dumps(entry | {"versions": {}, "begun": begun}))
@@ -187,12 +187,12 @@ def test_the_list_has_all_the_paper_has_and_names_files_that_are_there():
 
 
 def test_transferred_tickets_are_judged_by_the_rule_for_winning_ones(tmp_path):
-    path = kept(tmp_path / "run", "transfer_flow_mixture", {"bits_per_dim": "lower"})
+    overrides = ["--config.transfer.source=runs/diffusion"]
+    path = kept(tmp_path / "run", "transfer_flow_mixture", {"bits_per_dim": "lower"}, overrides=overrides)
     good, bad = ([r for r in read(path) if (r.arm, r.round) == at] for at in (("winning", 1), ("random", 2)))
     replace(path, [*read(path), *(r._replace(arm="transfer") for r in good + bad)])
     source = page.source_of(path)
-    assert source.title.startswith("transfer of")
-    assert "to mlp by flow matching on mixture" in source.title
+    assert source.title.startswith("transfer of diffusion to mlp by flow matching on mixture")
     found = answer.of(source)
     assert found.headline.startswith("A winning ticket at 69.8% sparsity")
     judged = "a winning ticket at 45.0% sparsity (45.0% by the stricter rule)."

@@ -42,7 +42,7 @@ def test_one_shot_tickets_are_an_experiment_of_their_own(tmp_path):
     """The same tickets that a search has in its last phase."""
     sparsities = (0.5, 0.9)
     run(tiny.config(imp__rounds=0, imp__one_shot_sparsities=sparsities), tmp_path / "search")
-    alone = tiny.config(experiment="one_shot", imp__one_shot_sparsities=sparsities)
+    alone = tiny.config(experiment="one_shot", imp__one_shot_sparsities=sparsities, evaluation__images=2)
     run(alone, tmp_path / "alone")
     search, own = (
         {(r.arm, r.sparsity, r.seed): r.value for r in read_results(tmp_path / name)} for name in ("search", "alone")
@@ -100,7 +100,7 @@ def test_a_rule_of_ones_own_prunes(tmp_path):
 
 def test_an_objective_of_ones_own_trains_if_its_metrics_have_directions(tmp_path):
     model = {"name": f"{OWN}:scale_with_direction"}
-    settings = {"optimizer": {"name": "sgd", "learning_rate": 0.1}, "evaluation__images": 0}
+    settings = {"optimizer": {"name": "sgd", "learning_rate": 0.1}}
     run(tiny.config(model=model, imp__rounds=0, **settings), tmp_path / "run")
     assert all(r.value < 0.01 for r in read_results(tmp_path / "run") if r.metric == "distance")
     model = {"name": f"{OWN}:scale", "start": 1.0}
@@ -163,7 +163,7 @@ def test_the_dataset_is_uploaded_once_whatever_the_number_of_phases(tmp_path, mo
 
 
 def test_what_is_kept_is_verified_at_every_start_and_said_in_its_own_words(tmp_path, capsys):
-    config = tiny.config(imp__one_shot_sparsities=(0.5,), evaluation__images=0)
+    config = tiny.config(imp__one_shot_sparsities=(0.5,))
     run(config, tmp_path / "run")
     before = (tmp_path / "run" / "results.csv").read_bytes()
     state = tmp_path / "run" / "checkpoints" / "rounds" / "3" / "state"

@@ -33,7 +33,7 @@ def gan(**fields):
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     path = tmp_path_factory.mktemp("gan") / "run"
-    run(gan(imp__pruned=("both", "generator")), path)
+    run(gan(imp__pruned=("both", "generator"), evaluation__images=2), path)
     return path
 
 
@@ -91,6 +91,7 @@ def test_a_vae_search_draws_reconstructions_and_samples(tmp_path):
         imp__arms=("winning",),  # as many tickets as dense networks, so that one program trains both
         imp__fraction=0.5,
         parallel__tickets="vmap",
+        evaluation__images=2,
     )
     run(config, tmp_path / "run")
     assert {r.metric for r in read_results(tmp_path / "run")} == {"loss", "reconstruction_loss", "kl"}

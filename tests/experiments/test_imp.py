@@ -135,7 +135,7 @@ def test_rounds_after_the_first_compile_nothing(tmp_path):
         counted = []
         listener = lambda name, seconds, **kw: counted.append(name) if "jaxpr_to_mlir" in name else None  # noqa: E731
         jax.monitoring.register_event_duration_secs_listener(listener)
-        run(tiny.config(imp__rounds=rounds, evaluation__images=0), tmp_path / str(rounds))
+        run(tiny.config(imp__rounds=rounds), tmp_path / str(rounds))
         jax.monitoring.unregister_event_duration_listener(listener)
         return len(counted)
 
@@ -150,7 +150,8 @@ def test_rewinding_to_initialization(tmp_path):
 
 
 def test_keeping_only_the_last_states_still_finishes(tmp_path):
-    config = tiny.config(checkpoint__keep_states="last", imp__rounds=3, imp__one_shot_sparsities=(0.5,))
+    pictures = {"checkpoint__keep_states": "last", "evaluation__images": 2}
+    config = tiny.config(imp__rounds=3, imp__one_shot_sparsities=(0.5,), **pictures)
     run(config, tmp_path / "run")
     kept = {int(p.name) for p in (tmp_path / "run" / "checkpoints" / "rounds").iterdir() if p.name.isdigit()}
     assert kept == {0, 4}
@@ -166,7 +167,7 @@ def test_no_rounds_at_all_is_the_dense_network(tmp_path):
 @pytest.mark.parametrize("damaged", ["rounds/0", "rounds/1", "snapshots/3"])
 def test_damaged_states_of_an_earlier_round_are_made_again(tmp_path, damaged):
     """One-shot tickets need the dense network and the snapshot, image grids every round."""
-    config = tiny.config(imp__one_shot_sparsities=(0.5,))
+    config = tiny.config(imp__one_shot_sparsities=(0.5,), evaluation__images=2)
     whole, path = tmp_path / "whole", tmp_path / "run"
     run(config, whole)
     shutil.copytree(whole, path)

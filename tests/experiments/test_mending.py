@@ -11,7 +11,7 @@ from lotto_jax.runs.directory import RunDirectoryError
 from lotto_jax.training import checkpoints
 from tests import tiny
 
-SETTINGS = {"seeds": (0,), "train__epochs": 1, "imp__rounds": 1, "evaluation__images": 0, "imp__arms": ("winning",)}
+SETTINGS = {"seeds": (0,), "train__epochs": 1, "imp__rounds": 1, "imp__arms": ("winning",)}
 TICKET = "both-winning-round01-seed0"
 
 

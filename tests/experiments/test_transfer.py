@@ -34,7 +34,6 @@ def search(last, **fields):
         "imp__rounds": 1,
         "imp__fraction": 0.5,
         "imp__rewind_step": 2,
-        "evaluation__images": 0,
     }
     return tiny.config(**(settings | fields))
 

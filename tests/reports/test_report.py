@@ -19,7 +19,7 @@ from tests import tiny
 def done(tmp_path_factory):
     """A run, what its report prints, and its page."""
     path = tmp_path_factory.mktemp("reported") / "run"
-    run(tiny.config(imp__one_shot_sparsities=(0.5,)), path)
+    run(tiny.config(imp__one_shot_sparsities=(0.5,), evaluation__images=2), path)
     text = write(path, paper=True)
     return path, text, (path / "report.html").read_text()
 

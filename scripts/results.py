@@ -44,13 +44,19 @@ HEADER = (
 )
 
 
-def keep(run: Path, directory: Path) -> None:
-    """Copy what the tables need of a run; where its directory lies on this machine becomes `runs`."""
+def keep(run: Path, directory: Path, source: str = "") -> None:
+    """Copy what the tables need of a run; its directory becomes `runs/NAME`, that of a transfer's source too."""
     directory.mkdir(parents=True, exist_ok=True)
+    begun = read_config(run)
+    places = {str(place): f"runs/{directory.name}" for place in (run, run.absolute(), run.resolve())}
+    if told := begun["config"].get("transfer", {}).get("source"):
+        places[told] = f"runs/{source or Path(told).name}"
     for name in (RESULTS, METRICS, CONFIG, PROGRESS, "table2.csv"):
         if (run / name).exists():
             text = (run / name).read_text()
-            (directory / name).write_text(text.replace(f"{run.resolve().parent}/", "runs/"))
+            for place in sorted(places, key=len, reverse=True):
+                text = re.sub(rf"{re.escape(place)}(?![\w-])", places[place], text)
+            (directory / name).write_text(text)
     log = [point for point in curves.read(run) if point["arm"] == "dense"]
     (directory / CURVES).unlink(missing_ok=True)
     curves.append(directory, thinned(log))
@@ -235,9 +241,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail if docs/results.md or README.md say something else")
     parser.add_argument("--keep", type=Path, metavar="RUN", help="a run directory to keep the results of")
     parser.add_argument("--name", help="of what is kept; default: of the run directory")
+    parser.add_argument("--source", default="", help="the name under which the source of a kept transfer is kept")
     args = parser.parse_args()
     if args.keep:
-        keep(args.keep, KEPT / (args.name or args.keep.resolve().name))
+        keep(args.keep, KEPT / (args.name or args.keep.resolve().name), args.source)
     elif args.docs:
         PAGE.write_text(written(PAGE.read_text()))
     elif args.check:

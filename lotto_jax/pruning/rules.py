@@ -95,8 +95,13 @@ def _grounded(walk: Walk, value: Value) -> Value:
     """`value` with ids of their own for its free axes: zeros that a state starts with take the size of what follows."""
     taken = {a for b in value.blocks for a in b.axes} | value.fixed
     free = sorted(longer({*range(len(value.shape))} - taken, value.shape))
-    blocks = [Block((a,), walk.classes.new(value.shape[a]), np.full(value.shape[a], value.const == 0)) for a in free]
-    return Value(value.shape, (*value.blocks, *blocks), value.fixed)
+    symbolic = {a for a in free if not isinstance(value.shape[a], int)}
+    blocks = [
+        Block((a,), walk.classes.new(value.shape[a]), np.full(value.shape[a], value.const == 0))
+        for a in free
+        if a not in symbolic
+    ]
+    return Value(value.shape, (*value.blocks, *blocks), value.fixed | symbolic)
 
 
 def _same(a: Value, b: Value) -> bool:
@@ -308,7 +313,13 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     def rank(b: Block) -> tuple:
         return not walk.classes.pinned(b.ids).all(), b.ids.size, b.axes
 
-    factors = list(_factors(value.shape, shape))
+    if all(isinstance(n, int) for n in (*value.shape, *shape)):
+        factors = list(_factors(value.shape, shape))
+    elif value.shape[:1] == shape[:1] and all(isinstance(n, int) for n in (*value.shape[1:], *shape[1:])):
+        behind = _factors(value.shape[1:], shape[1:])  # a symbolic batch axis that stays
+        factors = [((0,), (0,)), *((tuple(a + 1 for a in x), tuple(a + 1 for a in y)) for x, y in behind)]
+    else:
+        return _not_understood(walk, eqn, ins)
     # Factors that one block spans are reshaped together; being in row-major order, their product decomposes.
     for block in value.blocks:
         spanned = [f for f in factors if set(f[0]) & set(block.axes)]
@@ -345,11 +356,6 @@ def _reshape(walk: Walk, eqn: core.JaxprEqn, ins: list[Value]) -> list[Value]:
     return [Value(shape, tuple(blocks), longer(fixed, shape), value.const)]
 
 
-def _below(a: int, b: int) -> bool:
-    """Whether a is the smaller one; of symbolic sizes, whether it divides the other."""
-    return a < b if isinstance(a, int) and isinstance(b, int) else b % a == 0
-
-
 @functools.lru_cache(maxsize=1024)
 def _factors(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Split a reshape into the smallest runs of source and target axes with equal products, in order."""
@@ -359,7 +365,7 @@ def _factors(source: tuple[int, ...], target: tuple[int, ...]) -> list[tuple[tup
         first, other, a, b = i, j, source[i], target[j]
         i, j = i + 1, j + 1
         while a != b:
-            if _below(a, b):
+            if a < b:
                 a, i = a * source[i], i + 1
             else:
                 b, j = b * target[j], j + 1

@@ -4,6 +4,7 @@ A group mask is a channel mask with names of groups for keys: `{group name: bool
 that every slice of a masked channel is zero, in all axes that the group lies in, so it needs no norm to zero.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -67,8 +68,8 @@ def channel_scores(
     named = groups.named
     if not named:
         raise ValueError("No group can lose channels; print(axis_groups(...)) says why.")
-    shapes = check_fit(groups, params)
     leaves = _trainable(params)
+    shapes = check_fit(groups, params, "params/" if any(name.startswith("params/") for name in leaves) else "")
     if score == "random":
         if key is None:
             raise ValueError("Random channel scores need key, a typed key of jax.random.key.")
@@ -171,19 +172,21 @@ def mask_channels(groups: dependency.AxisGroups, params: PyTree, mask: ChannelMa
     return jax.tree_util.tree_map_with_path(leaf, params)
 
 
-def check_fit(groups: dependency.AxisGroups, params: PyTree) -> dict[str, tuple[int, ...]]:
-    """Shapes of the leaves of `params` by name, if the channels of all prunable groups lie in them.
+def check_fit(groups: dependency.AxisGroups, params: PyTree, prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Shapes of the leaves of `params` by name, if these have the axes of all prunable groups.
 
     Raises:
-      ValueError: if a leaf is missing or too short.
+      ValueError: if a leaf whose name starts with `prefix` is missing, or an axis is of another size.
     """
     shapes = {path_name(path): np.shape(x) for path, x in jax.tree_util.tree_leaves_with_path(params)}
-    for group in groups.prunable:
-        for (name, axis), indices in group.axes.items():
-            shape = shapes.get(name, ())
-            if len(shape) <= axis or shape[axis] <= indices.max():
-                has = f"{name!r} has shape {shape}" if name in shapes else f"there is no {name!r}"
-                raise ValueError(f"params do not fit the groups: {has}; give what the groups were found for.")
+    sizes = Counter[dependency.Leaf]()
+    for group in groups.groups:
+        sizes.update({leaf: indices.size for leaf, indices in group.axes.items()})
+    for name, axis in dict.fromkeys(leaf for group in groups.prunable for leaf in group.axes):
+        shape = shapes.get(name, ())
+        if name.startswith(prefix) and (len(shape) <= axis or shape[axis] != sizes[name, axis]):
+            has = f"{name!r} has shape {shape}" if name in shapes else f"there is no {name!r}"
+            raise ValueError(f"params do not fit the groups: {has}; give what the groups were found for.")
     return shapes
 
 

@@ -41,9 +41,10 @@ def judged_by(source: Source) -> str:
 
 def of(source: Source) -> Answer:
     """The answer of a run."""
+    moved = source.transferred()
     if metric := judged_by(source):
         found = _of_search(source, metric)
-        if moved := source.transferred():
+        if moved and any(p.arm == "winning" for p in moved.points(metric)):
             found.sentences.append(_of_transfer(_of_search(moved, metric)))
         return found
     arms = list(dict.fromkeys(r.arm for r in source.results if r.arm != "dense"))
@@ -90,8 +91,10 @@ def _of_search(source: Source, metric: str) -> Answer:
 def _of_transfer(found: Answer) -> str:
     """What the same rules say of the transferred tickets."""
     headline = found.headline[0].lower() + found.headline[1:]
-    strict = f" ({found.strict.sparsity:.1%} by the stricter rule)" if found.strict and found.strict.sparsity else ""
-    return f"Of the transferred tickets, by the same metric: {headline}{strict}."
+    strict = (
+        "not tested" if found.strict is None else f"{found.strict.sparsity:.1%}" if found.strict.sparsity else "none"
+    )
+    return f"Of the transferred tickets, by the same metric: {headline} (by the stricter rule: {strict})."
 
 
 def _strictly(strict: Winning | None, win: Winning) -> str:

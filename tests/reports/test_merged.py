@@ -195,5 +195,5 @@ def test_transferred_tickets_are_judged_by_the_rule_for_winning_ones(tmp_path):
     assert source.title.startswith("transfer of diffusion to mlp by flow matching on mixture")
     found = answer.of(source)
     assert found.headline.startswith("A winning ticket at 69.8% sparsity")
-    judged = "a winning ticket at 45.0% sparsity (45.0% by the stricter rule)."
+    judged = "a winning ticket at 45.0% sparsity (by the stricter rule: 45.0%)."
     assert found.sentences[-1] == f"Of the transferred tickets, by the same metric: {judged}"

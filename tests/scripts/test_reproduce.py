@@ -1,5 +1,6 @@
 """What reproduces the paper: the plan's order and work, and documents that say what the code and the runs say."""
 
+import json
 import re
 from pathlib import Path
 
@@ -89,7 +90,11 @@ def test_a_mean_and_a_spread_are_kept_by_the_numbers_that_stand_for_them():
 def test_a_kept_run_does_not_say_where_it_lay(tmp_path):
     run = tmp_path / "flow"
     run.mkdir()
-    (run / "config.json").write_text(f'{{"command": "lotto-jax run --workdir={run} --config.transfer.source={run}2"}}')
-    results.keep(run, tmp_path / "kept")
-    told = (tmp_path / "kept" / "config.json").read_text()
-    assert told == '{"command": "lotto-jax run --workdir=runs/flow --config.transfer.source=runs/flow2"}'
+    begun = {"command": f"lotto-jax run --workdir={run} --config.transfer.source={run}2"}
+    config = {"transfer": {"source": f"{run}2"}}
+    (run / "config.json").write_text(json.dumps({"format": 2, "config": config, "begun": begun}))
+    results.keep(run, tmp_path / "flow_mixture", "diffusion_mixture")
+    told = json.loads((tmp_path / "flow_mixture" / "config.json").read_text())
+    source = "runs/diffusion_mixture"
+    assert told["begun"]["command"] == f"lotto-jax run --workdir=runs/flow_mixture --config.transfer.source={source}"
+    assert told["config"]["transfer"]["source"] == source

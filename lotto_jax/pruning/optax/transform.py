@@ -120,19 +120,20 @@ def _pools(mask: Mask, rule: Rule, sparsity: float, pattern: Pattern) -> list[_P
     least = [pattern.least(named[i][1].shape) for i in where]
     if rule.distribution == "global":
         kept = distributions.kept_counts({"all": (sum(sizes),)}, sparsity, "uniform")
-        _reachable("all leaves", kept[0], sum(least))
+        _reachable("The network", kept[0], sum(least))
         return [_Pool(where, sum(sizes), sum(sizes) - kept[0])]
     counts = distributions.kept_counts(shapes, sparsity, rule.distribution)
+    hint = "" if rule.distribution == "uniform" else ", or give the distribution 'uniform'"
     for name, count, fewest in zip(shapes, counts, least, strict=True):
-        _reachable(name, count, fewest)
+        _reachable(name, count, fewest, hint)
     return [_Pool([i], size, size - count) for i, size, count in zip(where, sizes, counts, strict=True)]
 
 
-def _reachable(name: str, kept: int, least: int) -> None:
+def _reachable(name: str, kept: int, least: int, hint: str = "") -> None:
     if kept < least:
         raise ValueError(
-            f"{name} would keep {kept:,} blocks in the end, but the pattern keeps {least:,} of them; lower the "
-            "sparsity, or give a distribution that leaves more there, such as 'uniform'."
+            f"{name} would keep {kept:,} weights in the end, but the pattern keeps {least:,} of them or more; "
+            f"lower the sparsity{hint}."
         )
 
 
@@ -240,7 +241,7 @@ def sparsify(
       A transformation whose state is a `SparseState`.
 
     Raises:
-      TypeError: if the rule, the schedule or the pattern is none.
+      TypeError: if rule, schedule or pattern is not a `Rule`, `Schedule` or `Pattern`.
       ValueError: if the rule needs an `end` that the schedule lacks; by `init`, if no leaf is prunable, a regular
         expression matches none, or the pattern keeps more than the schedule would; by `update`, without params.
 

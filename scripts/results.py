@@ -47,9 +47,8 @@ HEADER = (
 def keep(run: Path, directory: Path, source: str = "") -> None:
     """Copy what the tables need of a run; its directory becomes `runs/NAME`, that of a transfer's source too."""
     directory.mkdir(parents=True, exist_ok=True)
-    begun = read_config(run)
     places = {str(place): f"runs/{directory.name}" for place in (run, run.absolute(), run.resolve())}
-    if told := begun["config"].get("transfer", {}).get("source"):
+    if told := read_config(run)["config"].get("transfer", {}).get("source"):
         places[told] = f"runs/{source or Path(told).name}"
     for name in (RESULTS, METRICS, CONFIG, PROGRESS, "table2.csv"):
         if (run / name).exists():

@@ -91,9 +91,9 @@ def _of_search(source: Source, metric: str) -> Answer:
 def _of_transfer(found: Answer) -> str:
     """What the same rules say of the transferred tickets."""
     headline = found.headline[0].lower() + found.headline[1:]
-    strict = (
-        "not tested" if found.strict is None else f"{found.strict.sparsity:.1%}" if found.strict.sparsity else "none"
-    )
+    strict = "not tested"
+    if found.strict is not None:
+        strict = "none" if found.strict.sparsity is None else f"{found.strict.sparsity:.1%}"
     return f"Of the transferred tickets, by the same metric: {headline} (by the stricter rule: {strict})."
 
 

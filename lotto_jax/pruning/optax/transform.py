@@ -199,6 +199,16 @@ def _forget(tx: optax.GradientTransformation, inner: Any, grown: Mask) -> Any:
     )
 
 
+def _check_kinds(rule: Any, schedule: Any, pattern: Any) -> None:
+    for name, given, kind, example in (
+        ("rule", rule, Rule, "magnitude()"),
+        ("schedule", schedule, Schedule, "one_shot(0.5, at=100)"),
+        ("pattern", pattern, Pattern, "patterns.nm(2, 4)"),
+    ):
+        if not isinstance(given, kind):
+            raise TypeError(f"{name} is {given!r}; give one that the library makes, such as {example}.")
+
+
 def sparsify(
     tx: optax.GradientTransformation,
     rule: Rule,
@@ -220,7 +230,8 @@ def sparsify(
     weights are those of `tx` for masked gradients, and pruned params are exactly 0 afterwards.
 
     The number of weights kept is exact: at the end N - round(sparsity N) of a named distribution, on the way never
-    more than the schedule says. Equal scores are removed by position, so the same state gives the same mask.
+    more than the schedule says, but for shorter last groups of an N:M pattern (`patterns.nm`). Equal scores are removed
+    by position, so the same state gives the same mask.
 
     Rules that start sparse (`static`, `set_`, `rigl`) have their mask from `init` on, but params become 0 only in the
     first `update`; take the loss at `forward_params(params, opt_state)` if the first forward pass should be sparse.
@@ -258,13 +269,7 @@ def sparsify(
     0.90
     """
     pattern = patterns.entries() if pattern is None else pattern
-    for name, given, kind, example in (
-        ("rule", rule, Rule, "magnitude()"),
-        ("schedule", schedule, Schedule, "one_shot(0.5, at=100)"),
-        ("pattern", pattern, Pattern, "patterns.nm(2, 4)"),
-    ):
-        if not isinstance(given, kind):
-            raise TypeError(f"{name} is {given!r}; give one that the library makes, such as {example}.")
+    _check_kinds(rule, schedule, pattern)
     tx = optax.with_extra_args_support(tx)
     grows = rule.grow is not None
     if rule.swapped is not None:
